@@ -1,0 +1,1 @@
+"""Here lives the only room that stores: one protocol, two wings (memory, Postgres)."""

@@ -1,0 +1,1 @@
+"""Here lives the one place that chooses a wing."""

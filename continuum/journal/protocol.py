@@ -1,0 +1,270 @@
+"""Here lives what every journal promises, in words that both wings and all tests share.
+
+A journal is a value of a few small stores, so that no class is "the database":
+
+- ``runs``: what clients ask and post. Blocking, safe to call from any thread.
+- ``tasks``: what pools claim and report. Blocking, any thread.
+- ``workers``: leases, death and sweep, loaded versions. Blocking, any thread.
+- ``upkeep``: partitions. Blocking, any thread.
+- ``open_line()``: a pinned connection for a dispatcher's turns thread. One request in flight; it is sent, not
+  awaited, and the reply is fetched when ``fileno()`` becomes readable.
+- ``open_ears()``: hints ("look again"). They may be lost at any moment and nothing may depend on them.
+
+The rules of every statement (who may write what, what is compared, what a lost answer means) are those of
+``docs/explanation/protocol.md``. All of them hold for the memory wing as well.
+
+Errors: a method that cannot reach the database raises :class:`~continuum.errors.JournalUnavailable` and has
+written nothing *or* has written all of it; only ``Line`` callers have to care which (see :class:`Line`).
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+from continuum.journal.requests import Hint, HintKind, Reply, Request
+from continuum.model.clock import DatabaseClock
+from continuum.model.events import Event
+from continuum.model.failures import Failure
+from continuum.model.ids import RunId, WorkerId
+from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVersion
+from continuum.model.messages import NewMessage
+from continuum.model.runs import NewRun, Run, RunState
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
+
+__all__ = [
+    "Ears",
+    "Journal",
+    "Line",
+    "PostResult",
+    "RunPage",
+    "Runs",
+    "Tasks",
+    "TransactionalTask",
+    "Upkeep",
+    "Workers",
+]
+
+
+class Ears(Protocol):
+    """A pinned connection that hears hints."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there may be something to hear."""
+
+    def hear(self) -> list[Hint]:
+        """Return what has been heard since the last call; never blocks.
+
+        Raises ``JournalUnavailable`` if the connection is gone: open new ears, and look yourself once.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Line(Protocol):
+    """A pinned connection with at most one request in flight.
+
+    Owned by one thread. After any :class:`~continuum.errors.JournalUnavailable` the line is dead: close it, open
+    another, and treat its request as *unknown*: it may have been executed, may still be, or never will.
+    Any other error means that the request was refused as a whole and nothing of it was written.
+    """
+
+    @property
+    def request(self) -> Request | None:
+        """The request in flight."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``receive`` may have a reply."""
+
+    def send(self, request: Request) -> None:
+        """Send a request and return at once. The line must be idle."""
+
+    def receive(self) -> Reply | None:
+        """Return the reply, or None if it is not there yet; never blocks."""
+
+    def wait(self, timeout: float) -> Reply | None:
+        """Like ``receive``, but wait up to ``timeout`` seconds for the reply."""
+
+    def close(self) -> None:
+        """Close the connection, whatever is in flight."""
+
+
+# ------------------------------------------------------------------ stores
+
+
+class PostResult(StrEnum):
+    """What became of a message."""
+
+    DELIVERED = "delivered"
+    DUPLICATE = "duplicate"
+
+
+class RunPage(msgspec.Struct, frozen=True):
+    """Runs, newest first; ``cursor`` continues after the last one, None if there are no more."""
+
+    runs: list[Run]
+    cursor: str | None
+
+
+class Runs(Protocol):
+    """What clients ask and post.
+
+    ``connection`` joins the caller's own transaction: a SQLAlchemy connection or session, or a psycopg2 or
+    psycopg 3 connection (the memory wing refuses it). Nothing here ever makes that transaction fail by a
+    conflict, and nothing locks a row of a run.
+    """
+
+    def start(self, run: NewRun, *, connection: Any = None) -> tuple[RunId, bool]:
+        """Write a run and return (its id, True), or (the first run's id, False) if its idempotency key is taken.
+
+        A second start with the same *run id* changes nothing and returns it with True: a retry after a lost
+        answer. Raises ``SchemaOutdated``, ``JournalUnavailable``.
+        """
+
+    def post(self, message: NewMessage, *, connection: Any = None) -> PostResult:
+        """Post a signal or cancel request to the tip of a chain. Raises ``RunNotFound``, ``RunTerminal``."""
+
+    def terminate(self, run_id: RunId, *, namespace: str | None, reason: str) -> RunId:
+        """End the tip of the run's chain now, without its code, and return its id.
+
+        Raises ``RunNotFound``, ``RunTerminal``.
+        """
+
+    def find(self, run_id: RunId, *, namespace: str | None = None, tip: bool = False) -> Run | None:
+        """Return the run, or with ``tip`` the last run of its chain; None if there is none (in the namespace)."""
+
+    def list_runs(
+        self,
+        *,
+        namespace: str | None = None,
+        states: Sequence[RunState] = (),
+        workflow: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return a page of runs, newest first. Raises ``ValueError`` on a cursor it did not make."""
+
+    def history(self, run_id: RunId, *, after: int = 0, limit: int | None = None) -> list[Event]:
+        """Return the run's events with ``seq > after``, oldest first."""
+
+    def outcomes(self, run_ids: Sequence[RunId]) -> Mapping[RunId, tuple[RunState, Event]]:
+        """Return, for each given run whose chain has ended, the tip's state and terminal event."""
+
+
+class TransactionalTask(Protocol):
+    """An open transaction of the journal's database in which an activity runs."""
+
+    connection: Any
+
+    def finish(self, outcome: TaskOutcome) -> bool:
+        """Write the outcome into the same transaction. False: the claim is gone, the transaction is undone."""
+
+
+class Tasks(Protocol):
+    """What pools claim and report. Every write names (run, command, attempt, worker); no match means stale."""
+
+    def claim(
+        self, worker: WorkerId, *, queues: Mapping[str, int], limit: int, executor: str = "local"
+    ) -> list[ClaimedTask]:
+        """Claim up to ``limit`` free due tasks, at most ``queues[q]`` of queue ``q``; by priority, then age."""
+
+    def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
+        """End the attempt and post its outcome to the run's inbox. False: stale, nothing was written."""
+
+    def finish_keyed(self, worker: WorkerId, outcome: TaskOutcome, *, key: str) -> tuple[bool, str]:
+        """Like ``finish`` for a success under an idempotency key; the first result ever stored wins.
+
+        Returns (whether the claim still held, the winner's payload).
+        """
+
+    def find_result(self, activity: str, key: str) -> str | None:
+        """Return the payload stored under an activity's idempotency key."""
+
+    def retry(
+        self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta
+    ) -> bool:
+        """Free the task for its next attempt after ``delay``. False: stale."""
+
+    def progress(
+        self, worker: WorkerId, task: ClaimedTask, *, details: str | None
+    ) -> bool:
+        """Record a heartbeat with details (None leaves the old ones). False: the claim is gone, stop the body."""
+
+    def held(self, worker: WorkerId) -> list[ClaimedTask]:
+        """Return every task this worker has claimed."""
+
+    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
+        """Free claimed tasks that have not begun, at the same attempt; return how many."""
+
+    def transaction(self, worker: WorkerId) -> AbstractContextManager[TransactionalTask]:
+        """Open a transaction for a transactional activity; an exception undoes it."""
+
+    def of_run(self, run_id: RunId) -> list[TaskRecord]:
+        """Return the run's task rows, by command."""
+
+
+class Workers(Protocol):
+    """Leases of processes, death, sweep, loaded versions."""
+
+    def register(self, info: WorkerInfo) -> None:
+        """Write the worker's row; its lease begins."""
+
+    def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
+        """Prolong the lease. False: the row is gone, the worker is dead and must take a new id."""
+
+    def deregister(self, worker: WorkerId) -> None:
+        """Delete the row of a worker that holds nothing any more (what it still holds is swept)."""
+
+    def reap(self, *, limit: int = 1000) -> Reaped:
+        """Delete expired workers' rows, then free up to ``limit`` runs and tasks whose holder does not exist."""
+
+    def list_workers(self) -> list[WorkerRecord]:
+        """Return all rows."""
+
+    def record_versions(self, versions: Sequence[WorkflowVersion]) -> None:
+        """Make the versions known, with their source; known ones are left alone."""
+
+    def source_of(self, name: str, version_hash: str) -> str | None:
+        """Return the stored source text of a version."""
+
+
+class Upkeep(Protocol):
+    """What has to be done now and then, whoever does it."""
+
+    def ensure_partitions(self, *, months_ahead: int) -> Sequence[str]:
+        """Create missing event partitions from the present month on; return the names of the new ones."""
+
+    def misplaced_events(self) -> int:
+        """Return how many events sit in the default partition (capped at 1,000); it should be empty."""
+
+    def discard_dead_mail(self, *, limit: int = 1000) -> int:
+        """Delete mail of ended chains and record it as undeliverable; return how much."""
+
+
+class Journal(Protocol):
+    """One store of histories, opened by :func:`continuum.journal.open.open_journal`."""
+
+    clock: DatabaseClock
+    runs: Runs
+    tasks: Tasks
+    workers: Workers
+    upkeep: Upkeep
+
+    def check(self) -> datetime:
+        """Return the database's time. Raises ``JournalUnavailable``, ``SchemaOutdated``, ``ConfigError``."""
+
+    def open_line(self) -> Line:
+        """Return a new pinned connection for requests."""
+
+    def open_ears(self, kinds: Sequence[HintKind]) -> Ears:
+        """Return a new pinned connection that hears these kinds of hints."""
+
+    def hint(self, hint: Hint) -> None:
+        """Send a hint, best effort: never raises, never waits for an answer longer than needed."""
+
+    def close(self) -> None:
+        """Close every connection this journal opened, lines and ears included."""

@@ -1,0 +1,1 @@
+"""Here live the frozen values that every room shares; no I/O."""
