@@ -1,0 +1,156 @@
+"""Here lives every number and choice an instance runs with, validated once and frozen.
+
+Each number has its reason beside it. Unknown names are refused with the nearest known one.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Final
+
+from continuum.errors import ConfigError
+
+__all__ = ["DATABASE_URL", "Settings", "settings_from"]
+
+DATABASE_URL: Final = "CONTINUUM_DATABASE_URL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One instance's configuration.
+
+    :ivar url: the database; None means ``CONTINUUM_DATABASE_URL``.
+    :ivar name: instance name, for logs and for several instances in one process.
+    :ivar namespace: where runs are started if the caller does not say.
+    :ivar schema: database schema of Continuum's tables.
+    :ivar executor: where activities run that do not say: ``local``.
+    :ivar queue: queue of activities sent to an external executor.
+    :ivar modules: modules whose import declares the workflows and activities.
+    :ivar concurrency: activities that run at once in the local pool's threads.
+    :ivar queues: queues served by the local pool and how many of each at once; None serves all.
+    """
+
+    url: str | None = None
+    name: str = "default"
+    namespace: str = "default"
+    schema: str = "public"
+    executor: str = "local"
+    queue: str = "continuum_activities"
+    modules: tuple[str, ...] = ()
+    concurrency: int = 16
+    queues: Mapping[str, int] | None = None
+
+    # A worker is dead this long after its last heartbeat: long enough for a slow failover of Postgres, short
+    # enough that nobody is paged for a crashed process.
+    lease_ttl: timedelta = timedelta(seconds=30)
+    # Three chances within a lease.
+    heartbeat_interval: timedelta = timedelta(seconds=10)
+    # The floor under every hint (one statement each).
+    poll_interval: timedelta = timedelta(seconds=2)
+    # How often expired workers are looked for when no poll saw one.
+    reap_interval: timedelta = timedelta(seconds=10)
+    # A turns thread that has not passed its loop for this long is hung: its lease is left to expire.
+    turn_limit: timedelta = timedelta(seconds=60)
+    # A single turn slower than this is reported with its stack.
+    slow_turn: timedelta = timedelta(seconds=1)
+    # Runs kept in memory; about 6 KiB each plus what the workflow itself holds.
+    cached_runs: int = 10_000
+    # Runs turned at once; more claims wait until some are parked.
+    active_runs: int = 1_000
+    # Connections that carry commits; a second one overlaps turning and committing.
+    commit_lines: int = 2
+    # Callbacks one delivered completion may cause.
+    spin_limit: int = 100_000
+    # A run that took this many dispatchers down without progress is set aside.
+    max_grants: int = 5
+    # Back-off of a stuck run.
+    stuck_backoff: timedelta = timedelta(seconds=30)
+    # Largest encoded input, argument list, result, signal.
+    max_payload_bytes: int = 2 * 1024 * 1024
+    # Months of event partitions kept ready.
+    partitions_ahead: int = 3
+    # How long a drain waits for running activities.
+    drain_timeout: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "concurrency",
+            "cached_runs",
+            "active_runs",
+            "commit_lines",
+            "spin_limit",
+            "max_grants",
+            "max_payload_bytes",
+            "partitions_ahead",
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                _refuse(name, value, "a whole number of at least 1")
+        for name in (
+            "lease_ttl",
+            "heartbeat_interval",
+            "poll_interval",
+            "reap_interval",
+            "turn_limit",
+            "slow_turn",
+            "stuck_backoff",
+            "drain_timeout",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, timedelta) or value <= timedelta(0):
+                _refuse(name, value, "a timedelta above zero")
+        for name in ("name", "namespace", "schema", "executor", "queue"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value or len(value) > 200 or "\0" in value:
+                _refuse(name, value, "a text of 1 to 200 characters")
+        if self.lease_ttl < self.heartbeat_interval * 2:
+            _refuse("lease_ttl", self.lease_ttl, f"at least twice heartbeat_interval ({self.heartbeat_interval})")
+        self._check_queues()
+
+    def _check_queues(self) -> None:
+        if self.queues is None:
+            return
+        if not isinstance(self.queues, Mapping) or not self.queues:
+            _refuse("queues", self.queues, "a mapping from queue name to how many at once, or None for all")
+        for queue, limit in self.queues.items():
+            if not isinstance(queue, str) or not queue:
+                _refuse("queues", self.queues, "queue names as text")
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                _refuse(f"queues[{queue!r}]", limit, "a whole number of at least 1")
+
+    def require_url(self) -> str:
+        """Return the database's URL. Raises ``ConfigError`` if there is none."""
+        url = self.url or os.environ.get(DATABASE_URL)
+        if not url:
+            message = (
+                f"no database is configured: set {DATABASE_URL}=postgresql://user@host/db, or pass the URL as the"
+                " first argument of Continuum(). To try Continuum without one, use Continuum.dev() or"
+                " `continuum demo`."
+            )
+            raise ConfigError(message)
+        return url
+
+
+def settings_from(options: Mapping[str, Any]) -> Settings:
+    """Return validated settings. Raises ``ConfigError`` naming the option and what to write instead."""
+    known = {spec.name for spec in fields(Settings)}
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f" Did you mean {near[0]!r}?" if near else f" Known options: {', '.join(sorted(known))}."
+            message = f"unknown option {name!r}.{advice}"
+            raise ConfigError(message)
+    values = dict(options)
+    if isinstance(values.get("modules"), str):
+        message = f"modules={values['modules']!r} is not valid: write a list, modules=[{values['modules']!r}]."
+        raise ConfigError(message)
+    if "modules" in values:
+        values["modules"] = tuple(values["modules"])
+    return Settings(**values)
+
+
+def _refuse(name: str, value: object, wanted: str) -> None:
+    message = f"{name}={value!r} is not valid: write {wanted}."
+    raise ConfigError(message)

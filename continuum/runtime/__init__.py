@@ -1,0 +1,1 @@
+"""Here live the services of a dispatcher; they meet only in the journal."""
