@@ -29,7 +29,8 @@
     ├── JournalError
     │   ├── LeaseLost
     │   ├── ClaimLost
-    │   ├── JournalUnavailable     transient
+    │   ├── JournalUnavailable     transient; what was asked may or may not have happened
+    │   ├── JournalBusy            transient; refused whole, nothing was written
     │   └── SchemaOutdated
     ├── CodecError                 a value cannot be stored; ``.path`` says where it sits
     └── ExecutorError
@@ -56,6 +57,7 @@ __all__ = [
     "DeterminismError",
     "DuplicateName",
     "ExecutorError",
+    "JournalBusy",
     "JournalError",
     "JournalUnavailable",
     "LeaseLost",
@@ -244,6 +246,12 @@ class ClaimLost(JournalError):
 
 class JournalUnavailable(JournalError):
     """The database cannot be reached or is not able to answer now. Nothing is lost; try again."""
+
+    transient: ClassVar[bool] = True
+
+
+class JournalBusy(JournalError):
+    """The database refused for now (a lock, a deadlock, its limits). Nothing was written; the same may be sent again."""
 
     transient: ClassVar[bool] = True
 

@@ -77,10 +77,12 @@ class ClaimRequest(msgspec.Struct, frozen=True):
     """Claim up to ``limit`` free runs that are due or have mail, of the given workflows; load them.
 
     Claims nothing if the worker's own lease has expired.
+
+    :ivar workflows: (name, version) of the code that is loaded; runs of others are left alone.
     """
 
     worker: WorkerId
-    workflows: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
     limit: int
 
 
@@ -117,7 +119,7 @@ class LookRequest(msgspec.Struct, frozen=True):
     """The floor poll: one statement that finds whatever a lost hint should have said."""
 
     worker: WorkerId
-    workflows: tuple[str, ...]
+    workflows: tuple[tuple[str, int], ...]
     queues: tuple[str, ...]
     limit: int
 
@@ -126,7 +128,8 @@ class LookReply(msgspec.Struct, frozen=True):
     """What there is to do.
 
     :ivar messages: mail of runs this worker owns.
-    :ivar due: grants of this worker whose ``wake_at`` has passed (known to it, or lost with an answer).
+    :ivar due: grants of this worker whose ``wake_at`` has passed or which have mail (known to it, or lost with
+        an answer).
     :ivar claimable: whether a claim would find a run.
     :ivar tasks: whether a free task of these queues is due.
     :ivar dead: whether an expired worker, or something a dead worker held, waits for the reaper.
