@@ -1,0 +1,237 @@
+"""Here live the rows of the memory wing's tables, its descriptors, and the rules of what a column accepts."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from continuum.errors import JournalError
+from continuum.journal.requests import Hint, HintKind
+from continuum.model.failures import Failure
+from continuum.model.ids import ChainId, RunId, WorkerId
+from continuum.model.runs import ENDED, Run, RunState
+from continuum.model.tasks import ClaimedTask, TaskOrder, TaskRecord
+
+__all__ = ["EarsRow", "Pipe", "RunRow", "TaskRow", "WorkerRow", "check_json", "check_text", "moment"]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AVAILABLE: Final = "available"
+_LEASED: Final = "leased"
+
+
+def check_text(what: str, text: str | None) -> None:
+    """Refuse what a text column cannot hold: NUL, and surrogates that are no character."""
+    if text is None:
+        return
+    if "\0" in text:
+        message = f"{what} holds a NUL character, which no text column can: {text[:80]!r}"
+        raise JournalError(message)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = f"{what} holds half a surrogate pair, which is no text: {text[:80]!r}"
+            raise JournalError(message) from error
+
+
+def check_json(what: str, payload: str | None) -> None:
+    """Refuse what a ``json`` column would refuse."""
+    if payload is None:
+        return
+    check_text(what, payload)
+    try:
+        _validate(payload)
+    except msgspec.DecodeError as error:
+        message = f"{what} is not JSON ({error}): {payload[:80]!r}"
+        raise JournalError(message) from error
+
+
+_validate = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def moment(at: int) -> datetime:
+    """Return microseconds since the epoch as an aware datetime."""
+    return _EPOCH + at * _MICROSECOND
+
+
+def _optional_moment(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)
+
+
+class Pipe:
+    """A readable descriptor that can be made readable and quiet again, on any system."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._rung = False
+
+    def fileno(self) -> int:
+        """Return the readable end."""
+        return self._read
+
+    def ring(self) -> None:
+        """Make it readable. At most one byte is ever in it, so it cannot fill up."""
+        if not self._rung:
+            self._rung = True
+            os.write(self._write, b"!")
+
+    def quiet(self) -> None:
+        """Make it unreadable."""
+        if self._rung:
+            self._rung = False
+            os.read(self._read, 1)
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._read)
+        os.close(self._write)
+
+
+# ------------------------------------------------------------------ rows
+
+
+class RunRow(msgspec.Struct, kw_only=True):
+    """A row of ``continuum_runs`` with its attributes; times in microseconds."""
+
+    id: RunId
+    chain_id: ChainId
+    namespace: str
+    workflow: str
+    version: int
+    version_hash: str
+    created_at: int
+    wake_at: int | None
+    attributes: dict[str, Any]
+    idempotency_key: str | None = None
+    trace_context: str | None = None
+    state: RunState = RunState.PENDING
+    last_seq: int = 1
+    started_at: int | None = None
+    completed_at: int | None = None
+    retention_until: int | None = None
+    stuck_reason: str | None = None
+    cancel_requested_at: int | None = None
+    owner: WorkerId | None = None
+    token: int = 0
+    grants: int = 0
+    is_tip: bool = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will ever happen to it again."""
+        return self.state in ENDED
+
+    def seen(self) -> Run:
+        """Return the run as clients see it."""
+        return Run(
+            id=self.id,
+            chain_id=self.chain_id,
+            namespace=self.namespace,
+            workflow=self.workflow,
+            version=self.version,
+            version_hash=self.version_hash,
+            state=self.state,
+            last_seq=self.last_seq,
+            created_at=moment(self.created_at),
+            started_at=_optional_moment(self.started_at),
+            completed_at=_optional_moment(self.completed_at),
+            wake_at=_optional_moment(self.wake_at),
+            retention_until=_optional_moment(self.retention_until),
+            stuck_reason=self.stuck_reason,
+            cancel_requested_at=_optional_moment(self.cancel_requested_at),
+            idempotency_key=self.idempotency_key,
+            trace_context=self.trace_context,
+            lease_owner=self.owner,
+            lease_token=self.token,
+            grants=self.grants,
+            is_tip=self.is_tip,
+            parent_id=None,
+            continued_from=None,
+            attributes=dict(self.attributes),
+        )
+
+
+class TaskRow(msgspec.Struct):
+    """A row of ``continuum_tasks``; ``held`` while a transactional activity's transaction has ended it."""
+
+    run_id: RunId
+    order: TaskOrder
+    available_at: int
+    claimed_by: WorkerId | None = None
+    claimed_at: int | None = None
+    attempt: int = 1
+    heartbeat: str | None = None
+    heartbeat_at: int | None = None
+    last_error: Failure | None = None
+    held: bool = False
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether no attempt is left after this one."""
+        return self.attempt >= self.order.policy.retry.max_attempts
+
+    def claim(self, worker: WorkerId, now: int) -> ClaimedTask:
+        """Give the row to a worker."""
+        self.claimed_by, self.claimed_at = worker, now
+        return self.claimed()
+
+    def free(self, at: int, *, attempt: int) -> None:
+        """Offer the row again from ``at`` on."""
+        self.claimed_by = self.claimed_at = None
+        self.attempt, self.available_at = attempt, at
+
+    def claimed(self) -> ClaimedTask:
+        """Return what its claimant needs to know."""
+        order = self.order
+        return ClaimedTask(
+            run_id=self.run_id,
+            command=order.command,
+            attempt=self.attempt,
+            activity=order.activity,
+            arguments=order.arguments,
+            policy=order.policy,
+            idempotency_key=order.idempotency_key,
+            heartbeat=self.heartbeat,
+        )
+
+    def seen(self) -> TaskRecord:
+        """Return the row as operators see it."""
+        policy = self.order.policy
+        return TaskRecord(
+            run_id=self.run_id,
+            command=self.order.command,
+            activity=self.order.activity,
+            queue=policy.queue,
+            priority=policy.priority,
+            state=_AVAILABLE if self.claimed_by is None else _LEASED,
+            attempt=self.attempt,
+            max_attempts=policy.retry.max_attempts,
+            available_at=self.available_at,
+            claimed_by=self.claimed_by,
+            claimed_at=self.claimed_at,
+            heartbeat=self.heartbeat,
+            heartbeat_at=self.heartbeat_at,
+            last_error=self.last_error,
+        )
+
+
+class WorkerRow(msgspec.Struct):
+    """A row of ``continuum_workers``."""
+
+    id: WorkerId
+    hostname: str
+    pid: int
+    started_at: int
+    expires_at: int
+
+
+class EarsRow(msgspec.Struct):
+    """One pair of ears: what it listens for, what it has heard, and how it is told."""
+
+    kinds: frozenset[HintKind]
+    heard: list[Hint]
+    pipe: Pipe
