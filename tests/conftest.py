@@ -1,8 +1,7 @@
 """Here live the fixtures every test may use: a Postgres server, a database per test, real processes.
-
-`CONTINUUM_TEST_DATABASE_URL` names a server to use (its user must be allowed to create databases); without it the
-tests start an embedded one. Nothing here looks at `CONTINUUM_DATABASE_URL`: tests never touch a user's database.
-"""
+ `CONTINUUM_TEST_DATABASE_URL` names a server to use (its user must be allowed to create databases); without
+it the tests start an embedded one. Nothing here looks at `CONTINUUM_DATABASE_URL`: tests never touch a user's
+database."""
 
 import os
 import shutil
@@ -36,7 +35,7 @@ def postgres_url() -> Iterator[str]:
         yield given
         return
     # Each worker is an owner of the same directory: the first starts the server, the last one stops it.
-    parent = "/tmp" if os.geteuid() == 0 else tempfile.gettempdir()  # noqa: S108 - as root TMPDIR may be closed to others
+    parent = "/tmp" if os.geteuid() == 0 else tempfile.gettempdir()
     with start_embedded(Path(parent) / f"continuum-tests-{os.environ[SESSION_ID]}", fast=True) as server:
         yield server.url
 
@@ -46,7 +45,7 @@ def databases(postgres_url: str) -> Databases:
     """Return the maker of databases, for a test that needs two of them, or an empty one."""
 
     def migrate(url: str) -> None:
-        from continuum.journal.postgres.migrate import upgrade  # noqa: PLC0415 - most tests need no Alembic
+        from continuum.journal.postgres.migrate import upgrade
 
         upgrade(url, schema="public")
 
@@ -54,7 +53,7 @@ def databases(postgres_url: str) -> Databases:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Drop the template from a server that outlives us; under xdist the controller does it, after its workers."""
+    """Drop the template from a server that outlives us; under xdist the controller does, at the end."""
     given = os.environ.get("CONTINUUM_TEST_DATABASE_URL")
     if given and not hasattr(session.config, "workerinput"):
         prefix = f"continuum_test_{os.environ[SESSION_ID]}"
@@ -84,8 +83,10 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Yield a temporary directory that other users can pass through, unlike `tmp_path` (for servers, when root)."""
-    made = Path(tempfile.mkdtemp(prefix="continuum-test-", dir="/tmp" if os.geteuid() == 0 else None)).resolve()  # noqa: S108
+    """Yield a temporary directory that other users can pass through, unlike `tmp_path`."""
+    made = Path(
+        tempfile.mkdtemp(prefix="continuum-test-", dir="/tmp" if os.geteuid() == 0 else None)
+    ).resolve()
     made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)

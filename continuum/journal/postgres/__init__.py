@@ -1,0 +1,1 @@
+"""Here lives the journal in Postgres: the only room with SQL in it."""
