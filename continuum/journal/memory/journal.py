@@ -15,7 +15,9 @@ from continuum.journal.memory.tasks import MemoryTasks
 from continuum.journal.memory.turns import Turns
 from continuum.journal.memory.upkeep import MemoryUpkeep
 from continuum.journal.memory.workers import MemoryWorkers
+from continuum.journal.protocol import Runs, Tasks, Upkeep, Workers
 from continuum.journal.requests import Hint, HintKind
+from continuum.model.clock import DatabaseClock
 from continuum.model.ids import RunId
 
 __all__ = ["MemoryJournal"]
@@ -41,11 +43,11 @@ class MemoryJournal:
     def __init__(self, name: str = "", *, now: Callable[[], int] | None = None) -> None:
         self._store = _store_for(name, now)
         self.name = name
-        self.clock = StoreClock(self._store.now)
-        self.runs = MemoryRuns(self._store)
-        self.tasks = self.tasks_type(self._store)
-        self.workers = self.workers_type(self._store)
-        self.upkeep = MemoryUpkeep(self._store)
+        self.clock: DatabaseClock = StoreClock(self._store.now)
+        self.runs: Runs = MemoryRuns(self._store)
+        self.tasks: Tasks = self.tasks_type(self._store)
+        self.workers: Workers = self.workers_type(self._store)
+        self.upkeep: Upkeep = MemoryUpkeep(self._store)
         self._turns = self.turns_type(self._store)
         self._open: list[MemoryLine | MemoryEars] = []
         self._closed = False
