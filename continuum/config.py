@@ -14,6 +14,7 @@ from continuum.errors import ConfigError
 
 __all__ = ["DATABASE_URL", "Settings", "settings_from"]
 
+_LONGEST_NAME: Final = 200
 DATABASE_URL: Final = "CONTINUUM_DATABASE_URL"
 
 
@@ -103,7 +104,7 @@ class Settings:
                 _refuse(name, value, "a timedelta above zero")
         for name in ("name", "namespace", "schema", "executor", "queue"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value or len(value) > 200 or "\0" in value:
+            if not isinstance(value, str) or not value or len(value) > _LONGEST_NAME or "\0" in value:
                 _refuse(name, value, "a text of 1 to 200 characters")
         if self.lease_ttl < self.heartbeat_interval * 2:
             _refuse("lease_ttl", self.lease_ttl, f"at least twice heartbeat_interval ({self.heartbeat_interval})")

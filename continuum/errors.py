@@ -251,7 +251,7 @@ class JournalUnavailable(JournalError):
 
 
 class JournalBusy(JournalError):
-    """The database refused for now (a lock, a deadlock, its limits). Nothing was written; the same may be sent again."""
+    """The database refused for now (a lock, a deadlock, its limits). Nothing was written; send the same again."""
 
     transient: ClassVar[bool] = True
 

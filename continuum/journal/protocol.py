@@ -184,14 +184,10 @@ class Tasks(Protocol):
     def find_result(self, activity: str, key: str) -> str | None:
         """Return the payload stored under an activity's idempotency key."""
 
-    def retry(
-        self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta
-    ) -> bool:
+    def retry(self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta) -> bool:
         """Free the task for its next attempt after ``delay``. False: stale."""
 
-    def progress(
-        self, worker: WorkerId, task: ClaimedTask, *, details: str | None
-    ) -> bool:
+    def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
         """Record a heartbeat with details (None leaves the old ones). False: the claim is gone, stop the body."""
 
     def held(self, worker: WorkerId) -> list[ClaimedTask]:

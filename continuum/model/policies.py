@@ -14,6 +14,8 @@ Backoff = Literal["exponential", "linear", "constant"]
 _ZERO: Final = timedelta(0)
 MAX_TIMEOUT: Final = timedelta(hours=24)
 MAX_PRIORITY: Final = 1_000
+MAX_ATTEMPTS: Final = 1_000
+_LONGEST_QUEUE: Final = 200
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
             _refuse("retry.max_attempts", self.max_attempts, "a whole number from 1 to 1000")
-        if not 1 <= self.max_attempts <= 1000:
+        if not 1 <= self.max_attempts <= MAX_ATTEMPTS:
             _refuse("retry.max_attempts", self.max_attempts, "a whole number from 1 to 1000")
         if self.backoff not in {"exponential", "linear", "constant"}:
             _refuse("retry.backoff", self.backoff, "'exponential', 'linear' or 'constant'")
@@ -92,7 +94,7 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         beat = self.heartbeat_timeout
         if beat is not None and (not isinstance(beat, timedelta) or beat <= _ZERO):
             _refuse("heartbeat_timeout", beat, "None or a timedelta above zero")
-        if not isinstance(self.queue, str) or not self.queue or len(self.queue) > 200 or "\0" in self.queue:
+        if not isinstance(self.queue, str) or not self.queue or len(self.queue) > _LONGEST_QUEUE or "\0" in self.queue:
             _refuse("queue", self.queue, "a name of 1 to 200 characters")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MAX_PRIORITY:
             _refuse("priority", self.priority, "a whole number from -1000 to 1000")

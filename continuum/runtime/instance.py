@@ -1,0 +1,203 @@
+"""Here lives a dispatcher: all services of one process, started and stopped in order.
+
+Start: check the schema, make known what is loaded, register the worker, open the lines, start the threads.
+
+Drain, in the order that loses nothing and waits for the least: no more claims of tasks; unstarted tasks go back;
+running activities get until the deadline, their results are committed or handed in; runs are given back as they
+park; the heartbeat ends last, and the worker's row is deleted. What is left at the deadline is swept by the others as
+if the process had died.
+"""
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+from continuum.config import Settings
+from continuum.declare.registry import Registry
+from continuum.journal.protocol import Journal
+from continuum.journal.requests import Hint, HintKind
+from continuum.model.leases import WorkflowVersion
+from continuum.runtime.heartbeat import Heartbeat
+from continuum.runtime.lease import Lease
+from continuum.runtime.local_pool import LocalPool
+from continuum.runtime.maintenance import Maintenance
+from continuum.runtime.offers import Offers
+from continuum.runtime.reaper import Reaper
+from continuum.runtime.service import Service
+from continuum.runtime.turns import Turns
+from continuum.runtime.watchdog import Watchdog
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("continuum.runtime")
+
+
+class Dispatcher:
+    """Turns runs and executes activities until it is drained. Not restartable."""
+
+    def __init__(self, settings: Settings, journal: Journal, registry: Registry, *, activities: bool = True) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._registry = registry
+        self._lease = lease = Lease(settings.lease_ttl)
+        self._pool = self._make_pool() if activities else None
+        self._turns = Turns(
+            settings=settings,
+            journal=journal,
+            registry=registry,
+            lease=lease,
+            pool=self._pool,
+            work_offered=self._wake_offers,
+            dead_seen=self._wake_reaper,
+            let_go=self._wake_heartbeat,
+        )
+        self._offers = (
+            Offers(journal=journal, pool=self._pool, worker=lambda: lease.worker) if self._pool is not None else None
+        )
+        self._heartbeat = Heartbeat(
+            journal=journal,
+            lease=lease,
+            interval=settings.heartbeat_interval,
+            turn_limit=settings.turn_limit,
+            silence=lambda: self._turns.silence,
+            changed=self._turns.wake,
+            queues=tuple(settings.queues or ()),
+            workflows=tuple(sorted({flow.name for flow in registry.workflows()})),
+        )
+        self._reaper = Reaper(journal=journal, interval=settings.reap_interval, freed=self._freed)
+        self._services: list[Service] = [
+            self._heartbeat,
+            self._reaper,
+            Maintenance(journal=journal, months_ahead=settings.partitions_ahead),
+            Watchdog(
+                limit=settings.slow_turn,
+                turning_since=lambda: self._turns.turning_since,
+                thread_id=lambda: self._turns.thread_id,
+            ),
+        ]
+        if self._offers is not None:
+            self._services.append(self._offers)
+        self._started = False
+        self._draining = threading.Event()
+        self._ended = threading.Event()
+
+    def _make_pool(self) -> LocalPool:
+        return LocalPool(
+            registry=self._registry,
+            journal=self._journal,
+            worker=lambda: self._lease.worker,
+            concurrency=self._settings.concurrency,
+            queues=self._settings.queues,
+            # The turns thread is made after the pool, so both are looked up when called.
+            deliver=lambda outcome: self._turns.deliver(outcome),  # noqa: PLW0108
+            mailed=lambda: self._turns.mailed(),  # noqa: PLW0108
+        )
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin to work.
+
+        Raises ``JournalUnavailable``, ``SchemaOutdated``; nothing is left running then.
+        """
+        self._journal.check()
+        self._journal.workers.record_versions(
+            [
+                WorkflowVersion(flow.name, flow.version, flow.hash, flow.source, flow.entry.retention_us)
+                for flow in self._registry.workflows()
+            ]
+        )
+        self._heartbeat.register()
+        if self._pool is not None:
+            self._pool.start()
+        self._turns.start()
+        for service in self._services:
+            service.start()
+        self._started = True
+
+    def drain(self, timeout: timedelta | float | None = None) -> bool:
+        """Stop claiming, finish what runs, give everything back; return whether all of it was done in time."""
+        self._draining.set()
+        if not self._started:
+            return True
+        limit = self._settings.drain_timeout if timeout is None else timeout
+        seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+        deadline = time.monotonic() + seconds
+        if self._offers is not None:
+            self._offers.stop(seconds)
+        self._turns.drain(deadline)
+        done = self._pool.stop(max(0.0, deadline - time.monotonic())) if self._pool is not None else True
+        done = self._turns.stop(max(0.0, deadline - time.monotonic()) + 2.0) and done
+        for service in reversed(self._services):
+            done = service.stop(2.0) and done
+        self._leave()
+        self._ended.set()
+        return done
+
+    def stop_now(self) -> bool:
+        """Stop without waiting for running activities; others sweep what is left."""
+        return self.drain(0.0)
+
+    def _leave(self) -> None:
+        try:
+            self._journal.workers.deregister(self._lease.worker)
+        except Exception as error:  # noqa: BLE001 - the row expires by itself
+            logger.warning("could not deregister (%s); the lease will expire", error)
+        else:
+            # What could not be given back waits for a sweep; free runs wait for a claim.
+            self._journal.hint(Hint(HintKind.START))
+            self._journal.hint(Hint(HintKind.TASKS))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the dispatcher has been drained."""
+        return self._ended.wait(timeout)
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes work now."""
+        return self._started and not self._draining.is_set() and self._lease.live
+
+    @property
+    def alive(self) -> bool:
+        """Whether its turns thread moves."""
+        return self._turns.silence < self._settings.turn_limit.total_seconds()
+
+    @property
+    def worker(self) -> str:
+        """The worker id in use."""
+        return self._lease.worker
+
+    def status(self) -> dict[str, object]:
+        """Return a few numbers for health pages."""
+        return {
+            "worker": self._lease.worker,
+            "ready": self.ready,
+            "alive": self.alive,
+            "draining": self._draining.is_set(),
+            "lease": self._lease.state.value,
+            "runs_in_memory": self._turns.held,
+            "runs_active": self._turns.active,
+            "tasks_held": 0 if self._pool is None else len(self._pool.holding()),
+            "seconds_since_last_pass": round(self._turns.silence, 3),
+        }
+
+    # ------------------------------------------------------------------ who wakes whom
+
+    def _wake_offers(self) -> None:
+        if self._offers is not None:
+            self._offers.wake()
+
+    def _wake_reaper(self) -> None:
+        self._reaper.wake()
+
+    def _wake_heartbeat(self) -> None:
+        self._heartbeat.wake()
+
+    def _freed(self) -> None:
+        self._turns.mailed()
+        self._wake_offers()
+        self._journal.hint(Hint(HintKind.START))
+        self._journal.hint(Hint(HintKind.TASKS))

@@ -1,0 +1,120 @@
+"""Here lives the group commit as the turns thread sends it: one batch for many runs, one line for one batch."""
+
+import logging
+import selectors
+from collections.abc import Sequence
+
+from continuum.errors import ContinuumError
+from continuum.journal.protocol import Journal
+from continuum.journal.requests import CommitReply, CommitRequest, Reply
+from continuum.model.events import Event
+from continuum.runtime.lease import Lease
+from continuum.runtime.turns.settlement import Settlement
+from continuum.runtime.turns.slots import Slot, SlotTable
+from continuum.runtime.turns.wires import Wire
+from continuum.telemetry.probes import probe
+
+__all__ = ["Batches"]
+
+logger = logging.getLogger("continuum.runtime")
+
+# Limits of one commit statement: beyond them a generic plan's estimates and Postgres' memory suffer, and one
+# refused batch costs more to halve.
+_MOST_RUNS = 500
+_MOST_BYTES = 8 * 1024 * 1024
+
+
+class Batches:
+    """Gathers flying commits and sends them whenever a line is idle.
+
+    :ivar wires: the commit lines.
+    """
+
+    def __init__(
+        self,
+        *,
+        selector: selectors.BaseSelector,
+        journal: Journal,
+        lines: int,
+        table: SlotTable,
+        settlement: Settlement,
+        lease: Lease,
+    ) -> None:
+        self._table = table
+        self._settlement = settlement
+        self._lease = lease
+        self._waiting: list[Slot] = []
+        self.wires: list[Wire[list[Slot]]] = [
+            Wire(
+                selector,
+                f"commit line {number}",
+                journal.open_line,
+                on_reply=self._answered,
+                on_refused=self._refused,
+                on_lost=settlement.lost,
+            )
+            for number in range(lines)
+        ]
+
+    def add(self, slot: Slot) -> None:
+        """A slot's commit is ready to be sent."""
+        self._waiting.append(slot)
+
+    def clear(self) -> None:
+        """Forget what waits; its slots were dropped."""
+        self._waiting = []
+        self._settlement.again.clear()
+
+    def send(self) -> None:
+        """Send what waits, as far as lines are idle; the rest goes on gathering."""
+        again = self._settlement.again
+        for wire in self.wires:
+            if not again and not self._waiting:
+                return
+            if not wire.idle:
+                continue
+            if again:
+                self._send(wire, again.popleft())
+            else:
+                batch, self._waiting = self._waiting[:_MOST_RUNS], self._waiting[_MOST_RUNS:]
+                self._send(wire, batch)
+
+    def _send(self, wire: Wire[list[Slot]], slots: list[Slot]) -> None:
+        held: list[Slot] = []
+        commits = []
+        size = 0
+        for slot in slots:
+            commit = slot.commit
+            if commit is None or not self._table.holds(slot):
+                continue
+            size += _size(commit.decision.events)
+            if held and size > _MOST_BYTES:
+                self._waiting.insert(0, slot)
+                continue
+            slot.tries += 1
+            held.append(slot)
+            commits.append(commit)
+        if held:
+            probe("commit.sending")
+            # Crash: nothing of these turns is durable; every run is as its last commit left it, and is replayed
+            # by whoever claims it after the sweep. The same world if the process dies while the batch is on its
+            # way, or the statement lands and nobody hears of it.
+            wire.send(held, CommitRequest(self._lease.worker, commits))
+            probe("commit.sent")
+
+    def _answered(self, slots: list[Slot], reply: Reply) -> None:
+        assert isinstance(reply, CommitReply)
+        probe("commit.answered")
+        # Crash: events, tasks and consumed mail are durable. Tasks inserted as ours are offered again by the sweep,
+        # one attempt later; log lines of this turn are lost; clients find the result by themselves.
+        self._settlement.replied(slots, reply)
+        probe("commit.settled")
+        # Crash: activities may have begun. The sweep offers them again, one attempt later, or fails them.
+
+    def _refused(self, slots: list[Slot], error: ContinuumError) -> None:
+        logger.warning("a batch of %d runs was refused: %s", len(slots), error)
+        self._settlement.refused(slots, error)
+
+
+def _size(events: Sequence[Event]) -> int:
+    return sum(len(event.payload) for event in events if event.payload is not None)

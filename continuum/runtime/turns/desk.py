@@ -1,0 +1,106 @@
+"""Here lives the desk: everything the turns thread asks of the journal except commits, on one line, by urgency.
+
+What is wanted is kept as a wish until its reply came; a lost answer simply leaves the wish, or makes a look due. So
+no request of the desk has to be repeated by anybody else, and none is sent twice while its outcome is unknown in a
+way that matters: claims and re-grants that landed without an answer are found by the next look (``LookReply.due``).
+"""
+
+import time
+from collections import deque
+from datetime import timedelta
+
+from continuum.journal.requests import (
+    ClaimRequest,
+    InspectRequest,
+    LookRequest,
+    MailRequest,
+    RegrantRequest,
+    ReleaseRequest,
+    Request,
+    StickRequest,
+)
+from continuum.model.ids import RunId, WorkerId
+from continuum.model.leases import Grant
+
+__all__ = ["Desk"]
+
+_MAIL_LIMIT = 1_000
+_REGRANT_LIMIT = 100
+_RELEASE_LIMIT = 500
+
+
+class Desk:
+    """Chooses the next request. Pure bookkeeping; the thread sends and receives."""
+
+    def __init__(self, *, workflows: tuple[tuple[str, int], ...], queues: tuple[str, ...], poll: timedelta) -> None:
+        self._workflows = workflows
+        self._queues = queues
+        self._poll = poll.total_seconds()
+        self.regrants: dict[RunId, int] = {}
+        self.inspects: set[RunId] = set()
+        self.sticks: deque[StickRequest] = deque()
+        self.releases: dict[RunId, int] = {}
+        self.want_mail = False
+        self.want_claim = True
+        self.look_at = 0.0
+
+    def clear(self) -> None:
+        """Forget all wishes: the worker id they were made under is lost."""
+        self.regrants.clear()
+        self.inspects.clear()
+        self.sticks.clear()
+        self.releases.clear()
+        self.want_mail = False
+        self.want_claim = True
+        self.look_at = 0.0
+
+    @property
+    def rights_pending(self) -> bool:
+        """Whether grants wait to be settled or given back."""
+        return bool(self.regrants or self.inspects or self.sticks or self.releases)
+
+    def look_now(self) -> None:
+        """Hints may have been missed, or an answer was lost."""
+        self.look_at = 0.0
+
+    def next_request(self, worker: WorkerId, *, room: int) -> Request | None:
+        """Return what to send now. ``room``: how many more runs may be claimed."""
+        if self.regrants:
+            grants = tuple(Grant(run, token) for run, token in list(self.regrants.items())[:_REGRANT_LIMIT])
+            for grant in grants:
+                del self.regrants[grant.run_id]
+            return RegrantRequest(worker, grants)
+        if self.inspects:
+            run_ids = tuple(list(self.inspects)[:_REGRANT_LIMIT])
+            self.inspects.difference_update(run_ids)
+            return InspectRequest(run_ids)
+        if self.sticks:
+            return self.sticks.popleft()
+        if self.releases:
+            grants = tuple(Grant(run, token) for run, token in list(self.releases.items())[:_RELEASE_LIMIT])
+            for grant in grants:
+                del self.releases[grant.run_id]
+            return ReleaseRequest(worker, grants)
+        if self.want_mail:
+            self.want_mail = False
+            return MailRequest(worker, _MAIL_LIMIT)
+        if self.want_claim and room > 0 and self._workflows:
+            self.want_claim = False
+            return ClaimRequest(worker, self._workflows, room)
+        if time.monotonic() >= self.look_at:
+            self.look_at = time.monotonic() + self._poll
+            return LookRequest(worker, self._workflows, self._queues, _MAIL_LIMIT)
+        return None
+
+    def lost(self, request: Request) -> None:
+        """The answer was lost: keep the wish, or look."""
+        match request:
+            case RegrantRequest(grants=grants):
+                # The token may have risen without our hearing of it: ask for it first.
+                self.inspects.update(grant.run_id for grant in grants)
+            case InspectRequest(run_ids=run_ids):
+                self.inspects.update(run_ids)
+            case MailRequest():
+                self.want_mail = True
+            case _:
+                self.look_now()

@@ -1,0 +1,177 @@
+"""Here lives how runs and mail come into memory, and how runs go back."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from continuum.config import Settings
+from continuum.errors import ContinuumError
+from continuum.journal.requests import (
+    ClaimReply,
+    ClaimRequest,
+    InspectReply,
+    InspectRequest,
+    LookReply,
+    MailReply,
+    RegrantRequest,
+    Reply,
+    Request,
+)
+from continuum.model.leases import ClaimedRun, Grant
+from continuum.model.messages import Message
+from continuum.runtime.lease import Lease
+from continuum.runtime.turns.desk import Desk
+from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.settlement import Settlement
+from continuum.runtime.turns.slots import Slot, SlotTable
+from continuum.runtime.turns.turning import Turner, explain
+from continuum.telemetry.probes import probe
+
+__all__ = ["Intake"]
+
+logger = logging.getLogger("continuum.runtime")
+
+# One claim loads whole histories: more at once would make the others wait.
+_MOST_CLAIMS = 64
+_REFUSED_PAUSE = 0.2
+
+
+class Intake:
+    """Sends the desk's requests and acts on the replies.
+
+    :ivar turning_since: monotonic time since when workflow code is replayed here, None while it is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        table: SlotTable,
+        desk: Desk,
+        settlement: Settlement,
+        turner: Turner,
+        pool: Pool | None,
+        lease: Lease,
+        work_offered: Callable[[], None],
+        dead_seen: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._table = table
+        self._desk = desk
+        self._settlement = settlement
+        self._turner = turner
+        self._pool = pool
+        self._lease = lease
+        self._work_offered = work_offered
+        self._dead_seen = dead_seen
+        self._claim_low = max(1, min(16, settings.active_runs // 4))
+        self._pause_until = 0.0
+        self.turning_since: float | None = None
+
+    def next_request(self, *, draining: bool) -> Request | None:
+        """Return what to ask the journal now."""
+        if time.monotonic() < self._pause_until:
+            return None
+        return self._desk.next_request(self._lease.worker, room=0 if draining else self._room())
+
+    def _room(self) -> int:
+        if not self._desk.want_claim:
+            return 0
+        room = self._settings.active_runs - self._table.active
+        if room < self._claim_low and self._table.active:
+            return 0
+        room = min(room, _MOST_CLAIMS)
+        over = len(self._table) + room - self._settings.cached_runs
+        if over > 0:
+            room -= over - self._evict(over)
+        return max(0, room)
+
+    def _evict(self, count: int) -> int:
+        busy = set() if self._pool is None else {run_id for run_id, _, _ in self._pool.holding()}
+        evicted = 0
+        for slot in self._table.coldest():
+            if evicted == count:
+                break
+            # Invariant: a run with local tasks in flight stays; its results could not be committed elsewhere.
+            if slot.run_id not in busy:
+                self.release(slot)
+                evicted += 1
+        return evicted
+
+    def release(self, slot: Slot) -> None:
+        """Give a run back."""
+        self._desk.releases[slot.run_id] = slot.token
+        self._settlement.drop(slot)
+
+    def replied(self, request: Request, reply: Reply) -> None:
+        """A request of the desk was answered."""
+        match reply:
+            case ClaimReply(runs=runs) if isinstance(request, RegrantRequest):
+                for run in self._settlement.regranted(request.grants, runs):
+                    self._admit(run)
+            case ClaimReply(runs=runs):
+                probe("claim.answered")
+                # Crash: the runs are ours in the database and in nobody's memory; the sweep frees them.
+                if isinstance(request, ClaimRequest) and len(runs) >= request.limit:
+                    self._desk.want_claim = True
+                for run in runs:
+                    self._admit(run)
+            case MailReply(messages=messages):
+                self._sort_mail(messages)
+            case InspectReply() if isinstance(request, InspectRequest):
+                self._settlement.inspected(request.run_ids, reply)
+            case LookReply():
+                self._looked(reply)
+            case _:
+                pass
+
+    def refused(self, request: Request, error: ContinuumError) -> None:
+        """A request of the desk was refused; nothing was written."""
+        logger.warning("%s was refused: %s", type(request).__name__, error)
+        self._desk.lost(request)
+        self._pause_until = time.monotonic() + _REFUSED_PAUSE
+
+    def _admit(self, run: ClaimedRun) -> None:
+        if not self._lease.live:
+            return
+        grant = Grant(run.run_id, run.token)
+        stale = self._table.find(run.run_id)
+        if stale is not None:
+            self._settlement.drop(stale)
+        if run.grants > self._settings.max_grants:
+            self._settlement.stick_grant(grant, f"it took {run.grants - 1} dispatchers down without making progress")
+            return
+        self.turning_since = time.monotonic()
+        try:
+            slot = self._turner.admit(run)
+        except Exception as error:
+            if not isinstance(error, ContinuumError):
+                logger.exception("run %s: the engine failed to load it", run.run_id)
+            logger.error("run %s is stuck: %s", run.run_id, error)  # noqa: TRY400 - the reason says it all
+            self._settlement.stick_grant(grant, explain(error))
+            return
+        finally:
+            self.turning_since = None
+        self._table.add(slot)
+        self._table.watch_timer(slot)
+        self._table.make_ready(slot)
+
+    def _sort_mail(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            slot = self._table.of_chain(message.chain_id)
+            if slot is not None and message.id not in slot.mail:
+                slot.mail[message.id] = message
+                self._table.make_ready(slot)
+
+    def _looked(self, reply: LookReply) -> None:
+        self._sort_mail(reply.messages)
+        for grant in reply.due:
+            # A claim of ours whose answer was lost; what is in memory knows its timers and mail itself.
+            if self._table.find(grant.run_id) is None and grant.run_id not in self._desk.releases:
+                self._desk.regrants[grant.run_id] = grant.token
+        if reply.claimable:
+            self._desk.want_claim = True
+        if reply.tasks:
+            self._work_offered()
+        if reply.dead:
+            self._dead_seen()

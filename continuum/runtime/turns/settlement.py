@@ -1,0 +1,251 @@
+"""Here lives what happens after a commit was sent: acknowledged, missed, refused, or never answered.
+
+For each run of a batch exactly one of these becomes true:
+
+=============================  =======================================================================
+its id is in the answer        acknowledge: hand out tasks, emit log lines, tell clients
+missing in the answer          inspect the row (owner, token, last_seq):
+ – as expected                 somebody had the row locked, or a task claim is gone: send again, a few
+                               times, then reload the run and hand its local results in as messages
+ – mine, last_seq = new        an earlier send had landed: acknowledge
+ – otherwise                   fenced: drop the run, hand in its local results
+the batch was refused          busy: send again; else halve it until the one run is found, and set
+                               that run aside as ``stuck``
+no answer                      never sent again blindly: take a fresh token first (which waits for,
+                               and fences, the lost statement), then the row says whether it landed
+=============================  =======================================================================
+
+``# Invariant:`` a local result leaves this process only by an acknowledged commit or a fenced hand-in; until then the
+pool counts it as held, so that no reconcile starts the attempt again.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+import msgspec
+
+from continuum.errors import ContinuumError
+from continuum.journal.requests import CommitReply, InspectReply, StickRequest
+from continuum.model.decisions import Commit, LogLine
+from continuum.model.ids import RunId
+from continuum.model.leases import ClaimedRun, Grant
+from continuum.model.runs import RunState
+from continuum.model.tasks import ClaimedTask
+from continuum.runtime.lease import Lease
+from continuum.runtime.turns.desk import Desk
+from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.slots import Slot, SlotTable
+
+__all__ = ["Settlement"]
+
+logger = logging.getLogger("continuum.runtime")
+
+_MOST_TRIES = 5
+
+
+class Settlement:
+    """Brings every sent commit to its end.
+
+    :ivar again: groups of slots whose commits are to be sent (again), each as a batch of its own.
+    :ivar done: ids of runs that ended, for clients that wait.
+    :ivar freed_tasks: whether tasks were inserted that other pools may take.
+    """
+
+    def __init__(
+        self, *, table: SlotTable, desk: Desk, pool: Pool | None, lease: Lease, stuck_backoff: timedelta
+    ) -> None:
+        self._table = table
+        self._desk = desk
+        self._pool = pool
+        self._lease = lease
+        self._backoff = stuck_backoff
+        self.again: deque[list[Slot]] = deque()
+        self.done: list[str] = []
+        self.freed_tasks = False
+
+    # ------------------------------------------------------------------ answers
+
+    def replied(self, slots: Sequence[Slot], reply: CommitReply) -> None:
+        """The batch was executed."""
+        tasks: list[ClaimedTask] = []
+        written = reply.written
+        for slot in slots:
+            if not self._table.holds(slot):
+                continue
+            if slot.run_id in written:
+                self._acknowledge(slot, tasks)
+            else:
+                self._desk.inspects.add(slot.run_id)
+        self._submit(tasks)
+
+    def refused(self, slots: Sequence[Slot], error: ContinuumError) -> None:
+        """Nothing of the batch was written."""
+        held = [slot for slot in slots if self._table.holds(slot)]
+        if not held:
+            return
+        if error.transient and held[0].tries < _MOST_TRIES:
+            self.again.append(held)
+        elif len(held) > 1:
+            middle = len(held) // 2
+            self.again.append(held[:middle])
+            self.again.append(held[middle:])
+        elif error.transient:
+            self._reload(held[0])
+        else:
+            self.stick(held[0], f"its journal entries cannot be stored: {error}")
+
+    def lost(self, slots: Sequence[Slot]) -> None:
+        """Nobody knows whether the batch was, or will be, executed."""
+        for slot in slots:
+            if self._table.holds(slot):
+                self._desk.regrants[slot.run_id] = slot.token
+
+    def inspected(self, wanted: Iterable[RunId], reply: InspectReply) -> None:
+        """The rows of runs that an answer missed."""
+        tasks: list[ClaimedTask] = []
+        states = {state.run_id: state for state in reply.states}
+        for run_id in wanted:
+            slot, state = self._table.find(run_id), states.get(run_id)
+            mine = state is not None and state.owner == self._lease.worker
+            if slot is None:
+                if state is not None and mine:
+                    # A claim or re-grant that landed without an answer.
+                    self._desk.regrants[run_id] = state.token
+            elif state is None or not mine:
+                self.drop(slot)
+            elif state.token != slot.token:
+                self._desk.regrants[run_id] = state.token
+            elif slot.commit is not None:
+                self._compare(slot, slot.commit, state.last_seq, tasks)
+        self._submit(tasks)
+
+    def regranted(self, wanted: Iterable[Grant], runs: Sequence[ClaimedRun]) -> list[ClaimedRun]:
+        """Fresh tokens arrived. Returns the runs that have to be admitted anew."""
+        tasks: list[ClaimedTask] = []
+        fresh: list[ClaimedRun] = []
+        loaded = {run.run_id: run for run in runs}
+        for grant in wanted:
+            slot, run = self._table.find(grant.run_id), loaded.get(grant.run_id)
+            if run is None:
+                if slot is not None:
+                    self.drop(slot)
+            elif slot is None:
+                fresh.append(run)
+            else:
+                slot.token = run.token
+                if slot.commit is not None:
+                    slot.commit = msgspec.structs.replace(slot.commit, token=run.token)
+                    self._compare(slot, slot.commit, run.last_seq, tasks)
+        self._submit(tasks)
+        return fresh
+
+    # ------------------------------------------------------------------ ends
+
+    def drop(self, slot: Slot) -> None:
+        """Forget a run that is not ours any more; nothing of its flying commit is acted upon."""
+        if not self._table.remove(slot):
+            return
+        pool = self._pool
+        if pool is not None:
+            if slot.commit is not None:
+                for order in slot.commit.decision.orders:
+                    if order.command in slot.commit.claimed:
+                        pool.unreserve(order.policy)
+            for outcome in (*slot.flown, *slot.results):
+                pool.hand_in(outcome)
+        slot.commit = None
+        slot.execution.evict()
+
+    def stick(self, slot: Slot, reason: str) -> None:
+        """Set a run aside until a deploy or an operator helps."""
+        logger.error("run %s is stuck: %s", slot.run_id, reason)
+        self.stick_grant(slot.grant, reason)
+        self.drop(slot)
+
+    def stick_grant(self, grant: Grant, reason: str) -> None:
+        """Set aside a run that never got a slot."""
+        self._desk.sticks.append(StickRequest(self._lease.worker, grant, reason, self._backoff))
+
+    def forget_flown(self, slot: Slot) -> None:
+        """The outcomes delivered last need no keeping: they are journaled, or nobody wanted them."""
+        if slot.flown and self._pool is not None:
+            self._pool.settle([(o.run_id, o.command, o.attempt) for o in slot.flown])
+        slot.flown = []
+
+    # ------------------------------------------------------------------ inner
+
+    def _compare(self, slot: Slot, commit: Commit, last_seq: int, tasks: list[ClaimedTask]) -> None:
+        new_seq = commit.seen + len(commit.decision.events)
+        if last_seq == new_seq and commit.decision.events:
+            self._acknowledge(slot, tasks)
+        elif last_seq != commit.seen or slot.tries >= _MOST_TRIES:
+            self._reload(slot)
+        else:
+            self.again.append([slot])
+
+    def _reload(self, slot: Slot) -> None:
+        token = slot.token
+        self.drop(slot)
+        self._desk.regrants[slot.run_id] = token
+
+    def _acknowledge(self, slot: Slot, tasks: list[ClaimedTask]) -> None:
+        commit = slot.commit
+        assert commit is not None
+        slot.commit = None
+        slot.tries = 0
+        slot.adopt = None
+        decision = commit.decision
+        if commit.woke:
+            slot.row_wake = decision.wake_at
+        for message_id in commit.consumed:
+            slot.mail.pop(message_id, None)
+        pool = self._pool
+        self.forget_flown(slot)
+        if pool is not None:
+            for command in decision.cancelled:
+                pool.cancel(slot.run_id, command)
+        for order in decision.orders:
+            if order.command in commit.claimed:
+                tasks.append(
+                    ClaimedTask(
+                        slot.run_id,
+                        order.command,
+                        1,
+                        order.activity,
+                        order.arguments,
+                        order.policy,
+                        order.idempotency_key,
+                    )
+                )
+            else:
+                self.freed_tasks = True
+        for line in decision.logs:
+            _emit(slot.run_id, line)
+        if slot.execution.ended:
+            self._end(slot)
+            return
+        self._table.set_active(slot, active=decision.state is RunState.RUNNING)
+        self._table.touch(slot)
+        if commit.woke:
+            self._table.watch_timer(slot)
+        if slot.results or slot.mail:
+            self._table.make_ready(slot)
+
+    def _end(self, slot: Slot) -> None:
+        self._table.remove(slot)
+        pool = self._pool
+        if pool is not None:
+            # The terminal commit took the run's task rows with it.
+            pool.settle([(o.run_id, o.command, o.attempt) for o in slot.results])
+        slot.execution.evict()
+        self.done.append(slot.run_id)
+
+    def _submit(self, tasks: list[ClaimedTask]) -> None:
+        if tasks and self._pool is not None:
+            self._pool.submit(tasks)
+
+
+def _emit(run_id: RunId, line: LogLine) -> None:
+    logging.getLogger(line.logger).log(line.level, "%s", line.message, extra={"run_id": run_id, **line.fields})

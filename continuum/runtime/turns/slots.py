@@ -1,0 +1,182 @@
+"""Here live the runs this process holds, and in which order their timers come due.
+
+A slot is a grant with a coroutine behind it. At any moment it is in exactly one of these states:
+
+- *ready*: something waits to be delivered; it is in the table's ``ready`` queue;
+- *flying*: its decision is in a batch or in a commit under way; nothing is delivered until that is settled;
+- *parked*: it waits for the outside; its coroutine sleeps in memory.
+"""
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+from continuum.model.decisions import Commit
+from continuum.model.ids import ChainId, RunId
+from continuum.model.leases import Grant
+from continuum.model.messages import Message
+from continuum.model.tasks import TaskOutcome
+from continuum.replay.execution import Execution
+
+__all__ = ["Slot", "SlotTable"]
+
+
+class Slot:
+    """One run in memory.
+
+    :ivar token: the grant's fencing token.
+    :ivar row_wake: what ``wake_at`` holds in the database.
+    :ivar results: local outcomes not yet delivered.
+    :ivar mail: messages read and not yet consumed, by id; those of the flying commit are among them.
+    :ivar commit: the flying commit, None if there is none.
+    :ivar flown: the local outcomes it holds, kept until it is settled.
+    :ivar tries: how often the flying commit was sent.
+    :ivar active: whether it computes or waits for activities, rather than for the outside.
+    """
+
+    __slots__ = (
+        "active",
+        "adopt",
+        "chain_id",
+        "commit",
+        "execution",
+        "flown",
+        "last_at",
+        "mail",
+        "queued",
+        "results",
+        "retention_us",
+        "row_wake",
+        "run_id",
+        "token",
+        "tries",
+    )
+
+    def __init__(
+        self,
+        *,
+        run_id: RunId,
+        chain_id: ChainId,
+        token: int,
+        execution: Execution,
+        row_wake: int | None,
+        retention_us: int | None,
+        adopt: str | None,
+        last_at: int,
+    ) -> None:
+        self.run_id = run_id
+        self.chain_id = chain_id
+        self.token = token
+        self.execution = execution
+        self.row_wake = row_wake
+        self.retention_us = retention_us
+        self.adopt = adopt
+        self.last_at = last_at
+        self.results: list[TaskOutcome] = []
+        self.mail: dict[int, Message] = {}
+        self.commit: Commit | None = None
+        self.flown: list[TaskOutcome] = []
+        self.tries = 0
+        self.queued = False
+        self.active = False
+
+    @property
+    def grant(self) -> Grant:
+        """The right under which the run is written."""
+        return Grant(self.run_id, self.token)
+
+
+class SlotTable:
+    """All runs in memory, by id and by chain, least recently used first."""
+
+    def __init__(self) -> None:
+        self._slots: OrderedDict[RunId, Slot] = OrderedDict()
+        self._chains: dict[ChainId, Slot] = {}
+        self._timers: list[tuple[int, RunId]] = []
+        self.ready: deque[Slot] = deque()
+        # Runs that compute or wait for activities; the others are parked and cost nothing but memory.
+        self.active = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(list(self._slots.values()))
+
+    def find(self, run_id: RunId) -> Slot | None:
+        """Return the run's slot."""
+        return self._slots.get(run_id)
+
+    def of_chain(self, chain_id: ChainId) -> Slot | None:
+        """Return the slot of the chain's tip, if it is here."""
+        return self._chains.get(chain_id)
+
+    def add(self, slot: Slot) -> None:
+        """Take in a run."""
+        self._slots[slot.run_id] = slot
+        self._chains[slot.chain_id] = slot
+        self.set_active(slot, active=True)
+
+    def set_active(self, slot: Slot, *, active: bool) -> None:
+        """Count the run as active or parked."""
+        if slot.active is not active:
+            slot.active = active
+            self.active += 1 if active else -1
+
+    def remove(self, slot: Slot) -> bool:
+        """Forget a run; False if this very slot is not (or no longer) the run's."""
+        if self._slots.get(slot.run_id) is not slot:
+            return False
+        del self._slots[slot.run_id]
+        self.set_active(slot, active=False)
+        if self._chains.get(slot.chain_id) is slot:
+            del self._chains[slot.chain_id]
+        return True
+
+    def holds(self, slot: Slot) -> bool:
+        """Whether this very slot is still the run's."""
+        return self._slots.get(slot.run_id) is slot
+
+    def touch(self, slot: Slot) -> None:
+        """The run was used just now."""
+        self._slots.move_to_end(slot.run_id)
+
+    def make_ready(self, slot: Slot) -> None:
+        """The run has something to deliver; it is turned unless its commit is flying."""
+        if not slot.queued and slot.commit is None:
+            slot.queued = True
+            self.ready.append(slot)
+
+    def watch_timer(self, slot: Slot) -> None:
+        """Remember when the run's earliest timer comes due."""
+        due = slot.execution.earliest_timer
+        if due is not None:
+            heapq.heappush(self._timers, (due, slot.run_id))
+
+    def watch_again(self, slot: Slot, at: int) -> None:
+        """Its timer is due, but its commit is flying: look again at the given time (µs)."""
+        heapq.heappush(self._timers, (at, slot.run_id))
+
+    def next_timer(self) -> int | None:
+        """Return when the next timer may come due (it may have been cancelled since), in µs."""
+        return self._timers[0][0] if self._timers else None
+
+    def due(self, now: int) -> list[Slot]:
+        """Return the slots with a timer due, and forget those entries."""
+        timers = self._timers
+        found: list[Slot] = []
+        while timers and timers[0][0] <= now:
+            at, run_id = heapq.heappop(timers)
+            slot = self._slots.get(run_id)
+            if slot is not None and slot.execution.earliest_timer is not None:
+                if slot.execution.earliest_timer <= now:
+                    found.append(slot)
+                elif slot.execution.earliest_timer != at:
+                    heapq.heappush(timers, (slot.execution.earliest_timer, run_id))
+        return found
+
+    def coldest(self) -> Iterator[Slot]:
+        """Yield parked slots, least recently used first."""
+        for slot in list(self._slots.values()):
+            if slot.commit is None and not slot.queued and not slot.results and not slot.mail:
+                yield slot

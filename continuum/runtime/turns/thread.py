@@ -1,0 +1,400 @@
+"""Here lives the turns thread: deliver, drain, commit, for every run this process holds.
+
+One thread owns all coroutines and all hot connections and sleeps in one selector, over: a bell (results of the
+local pool), the ears (hints), the commit lines, the desk's line and the hint line.
+
+One pass (``step``)::
+
+    sleep ─► replies and hints ─► results ─► due timers ─► turn what is ready ─► send a batch ─► desk ─► hints
+
+*Batches size themselves.* What is ready is turned into commits; if a commit line is idle the batch is sent, else it
+goes on growing. There is no timer that waits for more.
+
+*A run is in one flying commit at most.* What arrives for it meanwhile waits in its slot.
+
+*Nothing is acted upon before the acknowledgement*: tasks are handed out, log lines emitted, clients told, only by
+:class:`~continuum.runtime.turns.settlement.Settlement` once the commit is confirmed.
+
+*Nothing is sent while the lease is not live.* A lost lease drops every run at the top of the next pass.
+"""
+
+import logging
+import selectors
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from continuum.config import Settings
+from continuum.declare.registry import Registry
+from continuum.errors import ContinuumError
+from continuum.journal.protocol import Journal
+from continuum.journal.requests import (
+    Hint,
+    HintKind,
+    HintRequest,
+    Request,
+)
+from continuum.model.tasks import TaskOutcome
+from continuum.runtime.lease import Lease, LeaseState
+from continuum.runtime.turns.batches import Batches
+from continuum.runtime.turns.desk import Desk
+from continuum.runtime.turns.intake import Intake
+from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.settlement import Settlement
+from continuum.runtime.turns.slots import Slot, SlotTable
+from continuum.runtime.turns.turning import Turner, explain
+from continuum.runtime.turns.wires import Bell, Listener, Wire
+
+__all__ = ["Turns"]
+
+logger = logging.getLogger("continuum.runtime")
+
+_MOST_HINTED = 200
+# How late a due timer of a flying run is looked at again, in µs.
+_TIMER_RETRY = 2_000
+_LONGEST_SLEEP = 1.0
+# How often a drain looks for parked runs to give back.
+_DRAIN_PAUSE = 0.02
+
+
+class Turns:
+    """The thread. ``start``, ``deliver``, ``drain`` and ``stop`` may be called from others; the rest is its own.
+
+    :param work_offered: called when a hint or a look says that free tasks wait.
+    :param dead_seen: called when a look says that the reaper has work.
+    :param let_go: called when every run of a lost lease has been dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        journal: Journal,
+        registry: Registry,
+        lease: Lease,
+        pool: Pool | None,
+        work_offered: Callable[[], None],
+        dead_seen: Callable[[], None],
+        let_go: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._lease = lease
+        self._pool = pool
+        self._work_offered = work_offered
+        self._let_go = let_go
+        self._selector = selectors.DefaultSelector()
+        self._bell: Bell[TaskOutcome] = Bell()
+        self._selector.register(self._bell.fileno(), selectors.EVENT_READ, self._bell.awake)
+        self._table = SlotTable()
+        self._turner = Turner(registry=registry, clock=journal.clock, pool=pool, spin_limit=settings.spin_limit)
+        self._desk = Desk(
+            workflows=tuple((flow.name, flow.version) for flow in registry.workflows()),
+            queues=() if pool is None else tuple(settings.queues or ()),
+            poll=settings.poll_interval,
+        )
+        self._settlement = Settlement(
+            table=self._table, desk=self._desk, pool=pool, lease=lease, stuck_backoff=settings.stuck_backoff
+        )
+        self._intake = Intake(
+            settings=settings,
+            table=self._table,
+            desk=self._desk,
+            settlement=self._settlement,
+            turner=self._turner,
+            pool=pool,
+            lease=lease,
+            work_offered=work_offered,
+            dead_seen=dead_seen,
+        )
+        self._batches = Batches(
+            selector=self._selector,
+            journal=journal,
+            lines=settings.commit_lines,
+            table=self._table,
+            settlement=self._settlement,
+            lease=lease,
+        )
+        self._desk_wire: Wire[Request] = Wire(
+            self._selector,
+            "desk line",
+            journal.open_line,
+            on_reply=self._intake.replied,
+            on_refused=self._intake.refused,
+            on_lost=self._desk.lost,
+        )
+        self._hint_wire: Wire[bool] = Wire(
+            self._selector,
+            "hint line",
+            journal.open_line,
+            on_reply=lambda _context, _reply: None,
+            on_refused=lambda _context, _error: None,
+            on_lost=lambda _context: None,
+        )
+        self._wires: tuple[Wire[Any], ...] = (*self._batches.wires, self._desk_wire, self._hint_wire)
+        self._listener = Listener(
+            self._selector,
+            lambda: journal.open_ears((HintKind.START, HintKind.MAIL, HintKind.TASKS)),
+            on_hints=self._heard,
+            on_deaf=self._desk.look_now,
+        )
+        self._drain_by: float | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.passed = time.monotonic()
+
+    # ------------------------------------------------------------------ from other threads
+
+    def start(self) -> None:
+        """Open every line and start the thread. Raises ``JournalUnavailable``."""
+        self.open()
+        self._thread = threading.Thread(target=self._loop, name="continuum-turns", daemon=True)
+        self._thread.start()
+
+    def deliver(self, outcome: TaskOutcome) -> None:
+        """Take in the outcome of a task of the local pool."""
+        self._bell.put(outcome)
+
+    def mailed(self) -> None:
+        """Somebody in this process posted a message: read the mail without waiting for a hint."""
+        self._desk.want_mail = True
+        self._desk.want_claim = True
+        self._bell.ring()
+
+    def wake(self) -> None:
+        """Pass the loop soon."""
+        self._bell.ring()
+
+    def drain(self, deadline: float) -> None:
+        """Begin to give everything back: no more claims; at the monotonic ``deadline`` whatever is left."""
+        self._drain_by = deadline
+        self._bell.ring()
+
+    def stop(self, timeout: float) -> bool:
+        """Wait until the drained thread has ended; return whether it did in time."""
+        self._bell.ring()
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            return not thread.is_alive()
+        return True
+
+    @property
+    def thread_id(self) -> int | None:
+        """The thread's identity, for a watchdog that wants its stack."""
+        return None if self._thread is None else self._thread.ident
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the thread passed its loop."""
+        return time.monotonic() - self.passed
+
+    @property
+    def turning_since(self) -> float | None:
+        """Monotonic time since when workflow code runs; None while it does not."""
+        return self._intake.turning_since
+
+    @property
+    def held(self) -> int:
+        """How many runs are in memory."""
+        return len(self._table)
+
+    @property
+    def active(self) -> int:
+        """How many of them compute or wait for activities."""
+        return self._table.active
+
+    # ------------------------------------------------------------------ the thread
+
+    def open(self) -> None:
+        """Open the ears first (a hint between looking and listening would be lost), then the lines."""
+        self._listener.open()
+        for wire in self._wires:
+            wire.open()
+
+    def _loop(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                try:
+                    self.step()
+                except Exception:
+                    logger.exception("the turns thread met an unexpected error; every run is dropped and reloaded")
+                    self._abandon()
+        finally:
+            self._close()
+
+    def step(self, longest: float = _LONGEST_SLEEP) -> None:
+        """Pass the loop once, sleeping at most ``longest`` seconds."""
+        self.passed = time.monotonic()
+        if self._lease.state is not LeaseState.LIVE:
+            self._let_everything_go()
+        self._sleep(longest)
+        self._take_results()
+        if not self._lease.live:
+            return
+        self._fire_timers()
+        self._turn_ready()
+        self._batches.send()
+        self._send_desk()
+        self._send_hints()
+        if self._drain_by is not None:
+            self._give_back()
+
+    def _sleep(self, longest: float) -> None:
+        timeout = self._timeout(longest)
+        if timeout > 0 and not self._bell.sleeping():
+            timeout = 0
+        events = self._selector.select(timeout)
+        for key, _ in events:
+            key.data()
+        if not events:
+            self._bell.awake()
+        for wire in self._wires:
+            wire.reopen_if_due()
+        self._listener.reopen_if_due()
+
+    def _timeout(self, longest: float) -> float:
+        if self._table.ready or self._bell.items:
+            return 0.0
+        now = time.monotonic()
+        timeout = min(longest, max(0.0, self._desk.look_at - now))
+        if self._drain_by is not None:
+            timeout = min(timeout, _DRAIN_PAUSE)
+        due = self._table.next_timer()
+        if due is not None:
+            timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
+        for reopen_at in (*(wire.reopen_at for wire in self._wires), self._listener.reopen_at):
+            if reopen_at is not None:
+                timeout = min(timeout, max(0.0, reopen_at - now))
+        return timeout
+
+    def _take_results(self) -> None:
+        items, table, pool = self._bell.items, self._table, self._pool
+        for _ in range(len(items)):
+            outcome = items.popleft()
+            slot = table.find(outcome.run_id)
+            if slot is not None:
+                slot.results.append(outcome)
+                if not slot.queued and slot.commit is None:
+                    slot.queued = True
+                    table.ready.append(slot)
+            elif pool is not None:
+                # The run is not ours (any more): hand the result in like any other worker.
+                pool.hand_in(outcome)
+
+    def _fire_timers(self) -> None:
+        due = self._table.next_timer()
+        if due is None:
+            return
+        now = self._journal.clock.now_us()
+        if due > now:
+            return
+        for slot in self._table.due(now):
+            if slot.commit is None:
+                self._table.make_ready(slot)
+            else:
+                self._table.watch_again(slot, now + _TIMER_RETRY)
+
+    def _turn_ready(self) -> None:
+        ready, table = self._table.ready, self._table
+        for _ in range(len(ready)):
+            slot = ready.popleft()
+            slot.queued = False
+            if table.holds(slot) and slot.commit is None:
+                self._turn(slot)
+
+    def _turn(self, slot: Slot) -> None:
+        self._intake.turning_since = time.monotonic()
+        try:
+            commit = self._turner.turn(slot)
+        except Exception as error:
+            # Drift, a spinning workflow, an undecodable payload, or a bug of ours: nothing of this turn was
+            # written, and a deploy can mend it.
+            if not isinstance(error, ContinuumError):
+                logger.exception("run %s: the engine failed to turn it", slot.run_id)
+            self._settlement.stick(slot, explain(error))
+            return
+        finally:
+            self._intake.turning_since = None
+        if commit is None:
+            self._settlement.forget_flown(slot)
+            self._table.set_active(slot, active=bool(slot.execution.open_activities))
+            return
+        slot.commit = commit
+        self._batches.add(slot)
+
+    # ------------------------------------------------------------------ desk and hints
+
+    def _send_desk(self) -> None:
+        if self._desk_wire.idle:
+            request = self._intake.next_request(draining=self._drain_by is not None)
+            if request is not None:
+                self._desk_wire.send(request, request)
+
+    def _heard(self, hints: Sequence[Hint]) -> None:
+        for hint in hints:
+            match hint.kind:
+                case HintKind.START:
+                    self._desk.want_claim = True
+                case HintKind.MAIL:
+                    self._desk.want_mail = len(self._table) > 0
+                    self._desk.want_claim = True
+                case HintKind.TASKS:
+                    self._work_offered()
+                case HintKind.DONE:
+                    pass
+
+    # ------------------------------------------------------------------ hints, ends
+
+    def _send_hints(self) -> None:
+        settlement = self._settlement
+        if not (settlement.done or settlement.freed_tasks) or not self._hint_wire.idle:
+            return
+        hints: list[Hint] = []
+        if settlement.done:
+            part, settlement.done = settlement.done[:_MOST_HINTED], settlement.done[_MOST_HINTED:]
+            hints.append(Hint(HintKind.DONE, tuple(part)))
+        if settlement.freed_tasks:
+            settlement.freed_tasks = False
+            hints.append(Hint(HintKind.TASKS))
+        self._hint_wire.send(True, HintRequest(tuple(hints)))  # noqa: FBT003 - a context that only has to be there
+
+    def _let_everything_go(self) -> None:
+        if self._lease.state is LeaseState.LOST:
+            self._abandon()
+            self._lease.dropped()
+            self._let_go()
+
+    def _abandon(self) -> None:
+        """Drop every run; whatever is in flight may land or not, its tokens decide."""
+        for slot in self._table:
+            self._settlement.drop(slot)
+        self._batches.clear()
+        self._desk.clear()
+        for wire in self._wires:
+            if wire.busy:
+                wire.abandon()
+
+    def _give_back(self) -> None:
+        assert self._drain_by is not None
+        late = time.monotonic() >= self._drain_by
+        busy = set() if self._pool is None else {run_id for run_id, _, _ in self._pool.holding()}
+        for slot in self._table:
+            idle = slot.commit is None and not slot.queued and not slot.results and not slot.mail
+            if late or (idle and slot.run_id not in busy):
+                self._intake.release(slot)
+        if not len(self._table) and not self._desk.rights_pending and not any(wire.busy for wire in self._wires):
+            self._stopped.set()
+        elif late and time.monotonic() >= self._drain_by + 1.0:
+            # The database does not answer: leave the rest to the sweep rather than hang.
+            self._stopped.set()
+
+    def _close(self) -> None:
+        for slot in self._table:
+            self._settlement.drop(slot)
+        for wire in self._wires:
+            wire.close()
+        self._listener.close()
+        self._selector.close()
+        self._bell.close()
