@@ -5,6 +5,7 @@ process dies there. Unarmed, it costs one global look-up and a comparison. A tes
 :func:`armed`, or in a child process through the environment::
 
     CONTINUUM_CRASH_AT=commit.sent:3    # SIGKILL itself when the probe is passed for the third time
+    CONTINUUM_FREEZE_AT=commit.sent:3   # SIGSTOP itself there, as a paused virtual machine would be
 """
 
 import os
@@ -12,9 +13,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["CRASH_AT", "armed", "probe"]
+__all__ = ["CRASH_AT", "FREEZE_AT", "armed", "probe"]
 
 CRASH_AT = "CONTINUUM_CRASH_AT"
+FREEZE_AT = "CONTINUUM_FREEZE_AT"
 
 _actions: dict[str, Callable[[], None]] = {}
 
@@ -37,20 +39,21 @@ def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
         del _actions[name]
 
 
-def _arm_from_environment() -> None:
-    wanted = os.environ.get(CRASH_AT)
+def _arm_from_environment(variable: str, deadly: signal.Signals) -> None:
+    wanted = os.environ.get(variable)
     if not wanted:
         return
     name, _, count = wanted.partition(":")
     left = int(count or 1)
 
-    def crash() -> None:
+    def strike() -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), deadly)
 
-    _actions[name] = crash
+    _actions[name] = strike
 
 
-_arm_from_environment()
+_arm_from_environment(CRASH_AT, signal.SIGKILL)
+_arm_from_environment(FREEZE_AT, signal.SIGSTOP)

@@ -1,0 +1,106 @@
+"""Here lives the application that crash tests kill: every effect, small, with a ledger of what really ran.
+
+A dispatcher of it is a real process: ``continuum-dispatcher -A tests.support.crash_app``. The ledger has one row per
+*begun attempt*, committed before the body returns; it is what a payment provider would have seen.
+"""
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+
+import psycopg2
+
+from continuum import Continuum, Retry, activity, current_attempt, side_effect, wait_signal, workflow
+
+URL = os.environ.get("CONTINUUM_DATABASE_URL")
+TTL = float(os.environ.get("CRASH_APP_TTL", "2"))
+
+continuum = Continuum(
+    URL,
+    concurrency=4,
+    lease_ttl=timedelta(seconds=TTL),
+    heartbeat_interval=timedelta(seconds=TTL / 4),
+    poll_interval=timedelta(seconds=0.25),
+    reap_interval=timedelta(seconds=0.5),
+)
+
+LEDGER = """
+create table if not exists ledger (
+  id bigint generated always as identity primary key, run_id uuid not null, activity text not null,
+  item text not null, attempt int not null, pid int not null, at timestamptz not null default clock_timestamp())
+"""
+
+
+def write_ledger(name: str, item: str) -> None:
+    attempt = current_attempt()
+    connection = psycopg2.connect(URL)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "insert into ledger (run_id, activity, item, attempt, pid) values (%s, %s, %s, %s, %s)",
+                (attempt.run_id, name, item, attempt.number, os.getpid()),
+            )
+    finally:
+        connection.close()
+
+
+@activity(name="crash.step", retry=Retry(max_attempts=5, base=timedelta(milliseconds=20)))
+def step(item: str) -> str:
+    write_ledger("step", item)
+    return item
+
+
+@activity(name="crash.astep", retry=Retry(max_attempts=5, base=timedelta(milliseconds=20)))
+async def astep(item: str) -> str:
+    write_ledger("astep", item)
+    await asyncio.sleep(0)
+    return item
+
+
+@activity(name="crash.flaky", retry=Retry(max_attempts=6, base=timedelta(milliseconds=20)))
+def flaky(item: str) -> str:
+    write_ledger("flaky", item)
+    if current_attempt().number < 2:
+        raise ValueError("the first attempt always fails")
+    return item
+
+
+@activity(name="crash.keyed", idempotency_key=lambda item: f"keyed:{item}", retry=Retry(max_attempts=5))
+def keyed(item: str) -> str:
+    write_ledger("keyed", item)
+    return item
+
+
+@activity(name="crash.slow", retry=Retry(max_attempts=4, base=timedelta(milliseconds=20)))
+def slow(item: str, seconds: float) -> str:
+    write_ledger("slow", item)
+    time.sleep(seconds)
+    return item
+
+
+@workflow(name="crash.flow", version=1)
+async def flow(tag: str) -> list[str]:
+    """Sequential and parallel activities, a retry, a timer, a value, a signal."""
+    done = [await step(f"{tag}:1")]
+    stamp = side_effect(lambda: tag)
+    done += await asyncio.gather(step(f"{tag}:2"), astep(f"{tag}:3"))
+    await asyncio.sleep(0.05)
+    done.append(await flaky(f"{tag}:4"))
+    done.append(await keyed(f"{tag}:5"))
+    done.append(await wait_signal("go"))
+    done.append(await step(f"{tag}:6"))
+    assert stamp == tag
+    return done
+
+
+@workflow(name="crash.long", version=1)
+async def long_flow(tag: str, seconds: float) -> str:
+    return await slow(tag, seconds)
+
+
+@workflow(name="crash.steps", version=1)
+async def steps(tag: str, count: int) -> int:
+    for number in range(count):
+        await step(f"{tag}:{number}")
+    return count
