@@ -1,0 +1,198 @@
+"""Here lives how runs look in a terminal, and as JSON."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from continuum.client.diagnosis import Finding, Weight, say_duration
+from continuum.client.timeline import Step, StepState, moment
+from continuum.model.events import Event
+from continuum.model.runs import Run, RunState
+
+__all__ = [
+    "event_json",
+    "events_table",
+    "finding_line",
+    "run_header",
+    "run_json",
+    "runs_table",
+    "state_text",
+    "step_json",
+    "timeline_table",
+]
+
+_STATE_STYLES = {
+    RunState.PENDING: "yellow",
+    RunState.RUNNING: "cyan",
+    RunState.SUSPENDED: "blue",
+    RunState.STUCK: "bold red",
+    RunState.COMPLETED: "green",
+    RunState.FAILED: "red",
+    RunState.CANCELLED: "magenta",
+    RunState.TERMINATED: "magenta",
+    RunState.CONTINUED: "dim",
+}
+_STEP_STYLES = {
+    StepState.WAITING: "blue",
+    StepState.RETRYING: "yellow",
+    StepState.RUNNING: "cyan",
+    StepState.DONE: "green",
+    StepState.FAILED: "red",
+    StepState.TIMED_OUT: "yellow",
+    StepState.CANCELLED: "magenta",
+    StepState.ABANDONED: "dim",
+}
+_WEIGHT_MARKS = {Weight.BLOCKED: "[bold red]✗[/]", Weight.SLOW: "[yellow]![/]", Weight.FINE: "[green]·[/]"}
+_SHORT = 60
+
+
+def state_text(state: RunState) -> Text:
+    """Return a state in its colour."""
+    return Text(str(state), style=_STATE_STYLES[state])
+
+
+def runs_table(runs: Sequence[Run], *, now: datetime) -> Table:
+    """Return runs as a table, one line each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("RUN", "WORKFLOW", "STATE", "NAMESPACE", "STARTED", "TOOK"):
+        table.add_column(column, no_wrap=column in {"RUN", "STATE"}, overflow="fold")
+    for run in runs:
+        took = "" if run.duration is None else say_duration(run.duration)
+        age = f"{say_duration(now - run.created_at)} ago"
+        name = escape(f"{run.workflow} v{run.version}")
+        table.add_row(run.id, name, state_text(run.state), escape(run.namespace), age, took)
+    return table
+
+
+def run_header(run: Run, *, now: datetime) -> Table:
+    """Return what the run row says."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, value: object) -> None:
+        if value is not None and value != "":
+            table.add_row(name, value if isinstance(value, Text) else escape(str(value)))
+
+    row("run", run.id)
+    row("workflow", f"{run.workflow} version {run.version} ({run.version_hash[:12]})")
+    row("state", state_text(run.state))
+    row("namespace", run.namespace)
+    row("key", run.idempotency_key)
+    row("attributes", msgspec.json.encode(run.attributes).decode() if run.attributes else None)
+    row("created", f"{_clock(run.created_at)} ({say_duration(now - run.created_at)} ago)")
+    if run.started_at is not None:
+        row("started", f"{_clock(run.started_at)} (after {say_duration(run.started_at - run.created_at)})")
+    if run.completed_at is not None:
+        row("ended", f"{_clock(run.completed_at)} (took {say_duration(run.completed_at - run.created_at)})")
+    if run.continued_from is not None:
+        row("continued from", run.continued_from)
+    row("parent", run.parent_id)
+    row("owner", run.lease_owner)
+    row("events", run.last_seq)
+    return table
+
+
+def timeline_table(steps: Sequence[Step], *, started: datetime, now: datetime) -> Table:
+    """Return a run's steps: when each was asked for (since the start), how long it took, from which line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("AT", justify="right", no_wrap=True)
+    table.add_column("WHAT", overflow="fold")
+    table.add_column("STATE", no_wrap=True)
+    table.add_column("TOOK", justify="right", no_wrap=True)
+    table.add_column("CODE", style="dim", overflow="fold")
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for step in steps:
+        took = say_duration(now - step.requested_at) + " …" if step.took is None else say_duration(step.took)
+        table.add_row(
+            str(step.command),
+            f"+{say_duration(step.requested_at - started)}",
+            escape(f"{step.kind} {step.name}" if step.name != step.kind else str(step.kind)),
+            Text(str(step.state), style=_STEP_STYLES[step.state]),
+            took,
+            escape(step.location or ""),
+            escape(_detail(step)),
+        )
+    return table
+
+
+def _detail(step: Step) -> str:
+    if step.failure is not None:
+        tries = f" after {step.failure.attempts} attempts" if step.failure.attempts > 1 else ""
+        return _short(f"{step.failure.type_name}: {step.failure.message}{tries}")
+    if step.task is not None and step.task.attempt > 1:
+        return f"attempt {step.task.attempt} of {step.task.max_attempts}"
+    return _short(step.outcome or "")
+
+
+def events_table(events: Sequence[Event]) -> Table:
+    """Return the raw history."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("SEQ", "AT", "EVENT", "#", "NAME", "CODE", "PAYLOAD"):
+        table.add_column(column, overflow="ellipsis" if column == "PAYLOAD" else "fold", no_wrap=column == "PAYLOAD")
+    for event in events:
+        number = "" if event.command is None else str(event.command)
+        cells = (str(event.seq), _clock(moment(event.at)), event.type, number, event.name or "", event.location or "")
+        table.add_row(*map(escape, cells), escape(_short(event.payload or "")))
+    return table
+
+
+def finding_line(finding: Finding) -> str:
+    """Return one finding as a line of markup."""
+    remedy = f"\n    [dim]→ {escape(finding.remedy)}[/]" if finding.remedy else ""
+    return f"  {_WEIGHT_MARKS[finding.weight]} {escape(finding.text)}{remedy}"
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return a run as plain data."""
+    fields: dict[str, Any] = msgspec.to_builtins(run, builtin_types=(datetime,))
+    return {**fields, "ended": run.ended}
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return an event as plain data; its payload is JSON already."""
+    return {
+        "seq": event.seq,
+        "type": str(event.type),
+        "command": event.command,
+        "name": event.name,
+        "at": moment(event.at),
+        "location": event.location,
+        "payload": _raw(event.payload),
+    }
+
+
+def step_json(step: Step) -> dict[str, Any]:
+    """Return a step as plain data."""
+    return {
+        "command": step.command,
+        "kind": str(step.kind),
+        "name": step.name,
+        "state": str(step.state),
+        "requested_at": step.requested_at,
+        "ended_at": step.ended_at,
+        "due_at": step.due_at,
+        "seconds": None if step.took is None else step.took.total_seconds(),
+        "location": step.location,
+        "outcome": _raw(step.outcome),
+        "attempt": None if step.task is None else step.task.attempt,
+    }
+
+
+def _raw(payload: str | None) -> msgspec.Raw | None:
+    return None if payload is None else msgspec.Raw(payload.encode())
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03} UTC"

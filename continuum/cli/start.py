@@ -1,0 +1,98 @@
+"""Here lives ``continuum start``."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from continuum.cli.shell import Shell, command_options, pass_shell
+from continuum.client.instance import Continuum
+from continuum.client.starts import find_workflow
+from continuum.errors import ConfigError
+
+__all__ = ["parse_json", "start_command"]
+
+
+@click.command("start")
+@click.argument("workflow")
+@click.option(
+    "--input",
+    "input_",
+    default="[]",
+    metavar="JSON",
+    help="Arguments: a JSON array for positional ones, an object for named ones; @FILE reads a file, - stdin.",
+)
+@click.option("--key", "idempotency_key", help="Idempotency key: a second start with it finds the first run.")
+@click.option("--namespace", help="Start it in this namespace.")
+@click.option("--attributes", metavar="JSON", help="A JSON object to search by.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and print the result.")
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds to wait at most.")
+@command_options
+@pass_shell
+def start_command(
+    shell: Shell,
+    workflow: str,
+    input_: str,
+    idempotency_key: str | None,
+    namespace: str | None,
+    attributes: str | None,
+    timeout: float | None,
+    *,
+    wait: bool,
+) -> None:
+    """Start a run of WORKFLOW, which the app given by -A declares."""
+    instance = shell.instance
+    args, kwargs = read_arguments(instance, workflow, input_)
+    handle = instance.start(
+        workflow,
+        *args,
+        **kwargs,
+        idempotency_key=idempotency_key,
+        namespace=namespace,
+        attributes=None if attributes is None else parse_json(attributes, "--attributes"),
+    )
+    if not wait:
+        if shell.as_json:
+            shell.emit({"id": handle.id})
+        else:
+            click.echo(handle.id)
+        return
+    shell.say(f"[dim]started {handle.id}[/]")
+    result = handle.result(timeout)
+    if shell.as_json:
+        shell.emit({"id": handle.id, "result": result})
+    else:
+        shell.console.print(result, markup=False)
+
+
+def read_arguments(instance: Continuum, name: str, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments a JSON text stands for, read by the workflow's type hints."""
+    value = parse_json(text, "--input")
+    match value:
+        case list():
+            call: Any = value
+        case dict():
+            call = {"args": [], "kwargs": value}
+        case _:
+            call = [value]
+    declared = find_workflow(instance._access, name)  # noqa: SLF001 - a command is a client with a keyboard
+    return declared.entry.decode_input(msgspec.json.encode(call).decode())
+
+
+def parse_json(text: str, option: str) -> Any:
+    """Return the value of a JSON option. Raises ``ConfigError``."""
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except OSError as error:
+            message = f"{option}: cannot read {text[1:]!r}: {error.strerror}"
+            raise ConfigError(message) from None
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        message = f"{option} is not JSON ({error}). A text needs quotes of its own: {option} '\"o1\"'."
+        raise ConfigError(message) from None

@@ -1,0 +1,81 @@
+"""Here lives ``continuum.aio``: every call of an instance, awaited."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final, ParamSpec, TypeVar, overload
+
+from continuum.client.calls import Calls, Origin
+from continuum.client.handles import AsyncRunHandle
+from continuum.client.twins import Twin
+from continuum.declare.workflows import Workflow
+
+__all__ = ["AsyncCalls"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncCalls:
+    """The calls of one instance for asyncio. They run on threads; waiting for results does not occupy one.
+
+    Only ``start`` and ``start_unique`` are spelled out: a generic method's types do not survive being wrapped.
+    """
+
+    def __init__(self, sync: Calls) -> None:
+        self._sync: Final = sync
+
+    @overload
+    async def start(self, flow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncRunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        idempotency_key: str | None = ...,
+        namespace: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        connection: Any = ...,
+        **kwargs: Any,
+    ) -> AsyncRunHandle[R]: ...
+    @overload
+    async def start(self, flow: str, /, *args: Any, **kwargs: Any) -> AsyncRunHandle[Any]: ...
+    async def start(self, flow: Any, /, *args: Any, **kwargs: Any) -> AsyncRunHandle[Any]:
+        """Start a run, as :meth:`Calls.start` does."""
+        handle = await asyncio.to_thread(self._sync.start, flow, *args, **kwargs)
+        return handle.aio
+
+    @overload
+    async def start_unique(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        idempotency_key: str,
+        namespace: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        connection: Any = ...,
+        **kwargs: Any,
+    ) -> tuple[AsyncRunHandle[R], Origin]: ...
+    @overload
+    async def start_unique(
+        self, flow: str, /, *args: Any, idempotency_key: str, **kwargs: Any
+    ) -> tuple[AsyncRunHandle[Any], Origin]: ...
+    async def start_unique(self, flow: Any, /, *args: Any, **kwargs: Any) -> tuple[AsyncRunHandle[Any], Origin]:
+        """Start a run or find the one of this key, as :meth:`Calls.start_unique` does."""
+        handle, origin = await asyncio.to_thread(self._sync.start_unique, flow, *args, **kwargs)
+        return handle.aio, origin
+
+    def handle(self, run_id: str, *, namespace: str | None = None) -> AsyncRunHandle[Any]:
+        """Return a handle on a run; asks nothing of the database."""
+        return self._sync.handle(run_id, namespace=namespace).aio
+
+    get = Twin(Calls.get)
+    find = Twin(Calls.find)
+    history = Twin(Calls.history)
+    tasks = Twin(Calls.tasks)
+    list_runs = Twin(Calls.list_runs)
+    list_workers = Twin(Calls.list_workers)
+    signal = Twin(Calls.signal)
+    cancel = Twin(Calls.cancel)
+    terminate = Twin(Calls.terminate)

@@ -1,0 +1,270 @@
+"""Here lives the answer to "why is this run not moving?", in sentences that name what to look at.
+
+Pure: the run, its events, its task rows and the registered workers in; findings out, the most important first.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, assert_never
+
+from continuum.client.timeline import Step, StepKind, is_open, moment, timeline
+from continuum.model.events import Event
+from continuum.model.ids import WorkerId
+from continuum.model.leases import WorkerRecord
+from continuum.model.runs import Run, RunState
+from continuum.model.tasks import TaskRecord
+
+__all__ = ["Finding", "Weight", "diagnose", "say_duration"]
+
+# A live dispatcher claims within milliseconds of a hint, or at its next poll; later than this something is missing.
+SLOW_CLAIM: Final = timedelta(seconds=10)
+
+
+class Weight(StrEnum):
+    """How a finding should be read."""
+
+    FINE = "fine"  # as it should be
+    SLOW = "slow"  # will probably move by itself, look again
+    BLOCKED = "blocked"  # needs somebody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One reason, and what can be done about it."""
+
+    weight: Weight
+    text: str
+    remedy: str | None = None
+
+
+def diagnose(
+    run: Run,
+    *,
+    events: Sequence[Event],
+    tasks: Sequence[TaskRecord],
+    workers: Sequence[WorkerRecord],
+    now: datetime,
+) -> list[Finding]:
+    """Return why the run is where it is; nothing for one that has ended."""
+    if run.ended:
+        return []
+    alive = {worker.id: worker for worker in workers if worker.alive}
+    every = {worker.id: worker for worker in workers}
+    findings = [
+        *_of_state(run, alive, now),
+        *_of_owner(run, alive, every, now),
+        *_of_cancel(run, now),
+    ]
+    steps = timeline(events, tasks)
+    by_command = {step.command: step for step in steps}
+    limits = {step.limit for step in steps if step.limit is not None and is_open(step)}
+    for step in steps:
+        if is_open(step) and step.command not in limits:
+            findings.extend(_of_step(step, by_command, alive, every, now))
+    order = [Weight.BLOCKED, Weight.SLOW, Weight.FINE]
+    return sorted(findings, key=lambda finding: order.index(finding.weight))
+
+
+def _of_state(run: Run, alive: Mapping[WorkerId, WorkerRecord], now: datetime) -> Iterator[Finding]:
+    match run.state:
+        case RunState.PENDING:
+            yield from _of_pending(run, alive, now)
+        case RunState.STUCK:
+            again = "" if run.wake_at is None else f", and is tried again {_when(run.wake_at, now)}"
+            yield Finding(
+                weight=Weight.BLOCKED,
+                text=f"stuck: {run.stuck_reason or 'no reason was recorded'}{again}",
+                remedy=f"deploy code that continues it (it goes on by itself), or `continuum terminate {run.id}`",
+            )
+        case RunState.RUNNING | RunState.SUSPENDED:
+            if not alive:
+                yield _nobody()
+        case RunState.COMPLETED | RunState.FAILED | RunState.CANCELLED | RunState.TERMINATED | RunState.CONTINUED:
+            return
+        case _:
+            assert_never(run.state)
+
+
+def _of_pending(run: Run, alive: Mapping[WorkerId, WorkerRecord], now: datetime) -> Iterator[Finding]:
+    if not alive:
+        yield _nobody()
+    elif now - run.created_at > SLOW_CLAIM and run.lease_owner is None:
+        yield Finding(
+            weight=Weight.BLOCKED,
+            text=f"pending: none of {_count(len(alive), 'live dispatcher')} has taken it in"
+            f" {say_duration(now - run.created_at)}; they have not loaded workflow {run.workflow!r} version"
+            f" {run.version}, or are all busy",
+            remedy="start a dispatcher with the app that declares this workflow and version",
+        )
+    else:
+        yield Finding(weight=Weight.FINE, text="pending: waits to be taken by a dispatcher")
+
+
+def _of_owner(
+    run: Run, alive: Mapping[WorkerId, WorkerRecord], every: Mapping[WorkerId, WorkerRecord], now: datetime
+) -> Iterator[Finding]:
+    if run.lease_owner is None or run.lease_owner in alive:
+        return
+    remedy = None if alive else "start a dispatcher: it frees and continues the run"
+    weight = Weight.SLOW if alive else Weight.BLOCKED
+    owner = every.get(run.lease_owner)
+    if owner is None:
+        text = f"owned by worker {run.lease_owner}, which does not exist any more; the next sweep frees the run"
+    else:
+        lapsed = say_duration(now - moment(owner.expires_at))
+        text = f"owned by {_name(owner)}, whose lease expired {lapsed} ago; the next sweep frees the run"
+    yield Finding(weight=weight, text=text, remedy=remedy)
+
+
+def _of_cancel(run: Run, now: datetime) -> Iterator[Finding]:
+    if run.cancel_requested_at is not None:
+        yield Finding(
+            weight=Weight.SLOW,
+            text=f"a cancel was requested {say_duration(now - run.cancel_requested_at)} ago, and the run has not ended:"
+            " it compensates, or its code went on after CancelledError",
+            remedy=f"`continuum terminate {run.id}` ends it without its code",
+        )
+
+
+def _of_step(
+    step: Step,
+    steps: Mapping[int, Step],
+    alive: Mapping[WorkerId, WorkerRecord],
+    every: Mapping[WorkerId, WorkerRecord],
+    now: datetime,
+) -> Iterator[Finding]:
+    match step.kind:
+        case StepKind.SIGNAL:
+            yield _of_signal(step, steps, now)
+        case StepKind.TIMER:
+            yield _of_timer(step, now)
+        case StepKind.ACTIVITY:
+            yield _of_activity(step, alive, every, now)
+        case StepKind.VALUE | StepKind.PATCH:
+            return
+        case _:
+            assert_never(step.kind)
+
+
+def _of_signal(step: Step, steps: Mapping[int, Step], now: datetime) -> Finding:
+    text = f"waits for signal {step.name} since {say_duration(now - step.requested_at)}{_at(step)}"
+    timer = None if step.limit is None else steps.get(step.limit)
+    if timer is not None and timer.due_at is not None:
+        text += f", or the timeout {_when(timer.due_at, now)}"
+    return Finding(weight=Weight.FINE, text=text)
+
+
+def _of_timer(step: Step, now: datetime) -> Finding:
+    due = step.due_at
+    if due is None or due > now:
+        when = "" if due is None else f" {_when(due, now)}"
+        return Finding(weight=Weight.FINE, text=f"waits for a timer that fires{when}{_at(step)}")
+    late = now - due
+    return Finding(
+        weight=Weight.SLOW if late < SLOW_CLAIM else Weight.BLOCKED,
+        text=f"a timer{_at(step)} was due {say_duration(late)} ago and has not fired",
+        remedy="look whether a live dispatcher has loaded this workflow" if late >= SLOW_CLAIM else None,
+    )
+
+
+def _of_activity(
+    step: Step,
+    alive: Mapping[WorkerId, WorkerRecord],
+    every: Mapping[WorkerId, WorkerRecord],
+    now: datetime,
+) -> Finding:
+    row = step.task
+    if row is None:
+        return Finding(
+            weight=Weight.SLOW,
+            text=f"activity {step.name}{_at(step)} has ended; its outcome is on its way into the run",
+        )
+    what = f"activity {step.name}{_at(step)}: attempt {row.attempt} of {row.max_attempts}"
+    error = row.last_error
+    last = (
+        ""
+        if error is None
+        else f"; last error: {error.type_name}: {error.message.splitlines()[0] if error.message else ''}"
+    )
+    if row.claimed_by is not None:
+        return _of_claimed(row, what + "{}" + last, alive, every, now)
+    available = moment(row.available_at)
+    if available > now:
+        return Finding(weight=Weight.FINE, text=f"{what} begins {_when(available, now)}{last}")
+    waited = now - available
+    if not alive:
+        return Finding(weight=Weight.BLOCKED, text=f"{what} waits in queue {row.queue}, and nobody takes tasks{last}")
+    return Finding(
+        weight=Weight.FINE if waited < SLOW_CLAIM else Weight.BLOCKED,
+        text=f"{what} waits in queue {row.queue} since {say_duration(waited)}{last}",
+        remedy=None
+        if waited < SLOW_CLAIM
+        else f"look whether a dispatcher serves queue {row.queue}, and whether all of its slots are taken",
+    )
+
+
+def _of_claimed(
+    row: TaskRecord,
+    what: str,
+    alive: Mapping[WorkerId, WorkerRecord],
+    every: Mapping[WorkerId, WorkerRecord],
+    now: datetime,
+) -> Finding:
+    since = "" if row.claimed_at is None else f" since {say_duration(now - moment(row.claimed_at))}"
+    beat = "" if row.heartbeat_at is None else f", last heartbeat {say_duration(now - moment(row.heartbeat_at))} ago"
+    claimant = WorkerId(row.claimed_by or "")
+    worker = every.get(claimant)
+    if claimant in alive and worker is not None:
+        return Finding(weight=Weight.FINE, text=what.format(f" runs on {_name(worker)}{since}{beat}"))
+    who = claimant if worker is None else _name(worker)
+    return Finding(
+        weight=Weight.SLOW if alive else Weight.BLOCKED,
+        text=what.format(f" was running on {who}, which is dead{beat}; the next sweep offers it again"),
+        remedy=None if alive else "start a dispatcher",
+    )
+
+
+def _nobody() -> Finding:
+    return Finding(
+        weight=Weight.BLOCKED,
+        text="there is no live dispatcher",
+        remedy="start one: `continuum-dispatcher -A yourapp`",
+    )
+
+
+def _name(worker: WorkerRecord) -> str:
+    return f"{worker.hostname} (pid {worker.pid})"
+
+
+def _at(step: Step) -> str:
+    return f" ({step.location})" if step.location else ""
+
+
+def _when(at: datetime, now: datetime) -> str:
+    clock = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"at {clock} (in {say_duration(at - now)})" if at > now else f"at {clock} (now)"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def say_duration(length: timedelta) -> str:
+    """Return a duration as people say it: two units at most."""
+    seconds = length.total_seconds()
+    sign = "-" if seconds < 0 else ""
+    seconds = abs(seconds)
+    if seconds < 1:
+        return f"{sign}{seconds * 1000:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{sign}{seconds:.3g} s"
+    whole = round(seconds)
+    days, rest = divmod(whole, 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, rest = divmod(rest, 60)
+    parts = [f"{days} d"] * bool(days) + [f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(minutes)
+    if not days and not hours and rest:
+        parts.append(f"{rest} s")
+    return sign + " ".join(parts[:2])

@@ -1,0 +1,92 @@
+"""Here lives what a client sends to a run that exists: signals, cancel requests, and the end by force."""
+
+from typing import Any
+
+from continuum.client.access import Access
+from continuum.client.checks import check_key, check_namespace, check_run_id
+from continuum.client.joined import send_after_commit, unwrap
+from continuum.declare.signals import Signal, signal_name
+from continuum.errors import ConfigError, JournalBusy, JournalUnavailable
+from continuum.journal.protocol import PostResult
+from continuum.journal.requests import Hint, HintKind
+from continuum.model.codec import check_size, encode
+from continuum.model.events import EventType
+from continuum.model.ids import RunId
+from continuum.model.messages import NewMessage
+
+__all__ = ["send_cancel", "send_signal", "terminate_run"]
+
+_MAX_REASON = 2_000
+
+
+def send_signal(
+    access: Access,
+    run_id: str,
+    signal: Signal[Any] | str,
+    value: Any,
+    *,
+    delivery_id: str | None,
+    namespace: str | None,
+    connection: Any,
+) -> PostResult:
+    """Post a signal to the tip of the run's chain.
+
+    The value is checked against the signal's type, and its size, before anything is written.
+    """
+    name = signal_name(signal)
+    payload = signal.encode(value) if isinstance(signal, Signal) else encode(value, where=f"signal {name}")
+    check_size(payload, access.settings.max_payload_bytes, f"signal {name}")
+    message = NewMessage(
+        run_id=check_run_id(run_id),
+        kind=EventType.SIGNAL_RECEIVED,
+        name=name,
+        payload=payload,
+        namespace=check_namespace(namespace),
+        delivery_id=check_key("delivery_id", delivery_id),
+    )
+    return _post(access, message, connection)
+
+
+def send_cancel(access: Access, run_id: str, *, namespace: str | None, connection: Any) -> None:
+    """Ask the tip of the run's chain to cancel itself."""
+    message = NewMessage(
+        run_id=check_run_id(run_id),
+        kind=EventType.CANCEL_REQUESTED,
+        name=None,
+        payload=None,
+        namespace=check_namespace(namespace),
+    )
+    _post(access, message, connection)
+
+
+def terminate_run(access: Access, run_id: str, *, reason: str | None, namespace: str | None) -> RunId:
+    """End the tip of the run's chain now, without its code; return its id."""
+    if reason is not None and (not isinstance(reason, str) or len(reason) > _MAX_REASON or "\0" in reason):
+        message = f"reason={reason!r:.100} is not valid: write a text of at most {_MAX_REASON} characters."
+        raise ConfigError(message)
+    known = check_run_id(run_id)
+    journal = access.journal
+    ended = journal.runs.terminate(known, namespace=check_namespace(namespace), reason=reason or "")
+    journal.hint(Hint(HintKind.DONE, (ended, known) if ended != known else (ended,)))
+    return ended
+
+
+def _post(access: Access, message: NewMessage, connection: Any) -> PostResult:
+    journal = access.journal
+    hint = Hint(HintKind.MAIL)
+    if connection is not None:
+        result = journal.runs.post(message, connection=unwrap(connection))
+        send_after_commit(connection, hint.kind, lambda: journal.hint(hint))
+        return result
+    try:
+        result = journal.runs.post(message)
+    except JournalBusy:
+        result = journal.runs.post(message)
+    except JournalUnavailable:
+        # Crash: the answer was lost, the message perhaps not. A delivery id makes asking again harmless; without one
+        # it could arrive twice, so the caller decides. "duplicate" may then mean our own first try.
+        if message.delivery_id is None:
+            raise
+        result = journal.runs.post(message)
+    journal.hint(hint)
+    return result
