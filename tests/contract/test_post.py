@@ -166,9 +166,7 @@ def test_a_delivery_id_refused_by_namespace_is_not_used_up(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "payload", "delivery_id"])
-def test_a_message_with_nul_is_refused_and_nothing_is_written(
-    desk: Desk, worker: WorkerId, field: str
-) -> None:
+def test_a_message_with_nul_is_refused_and_nothing_is_written(desk: Desk, worker: WorkerId, field: str) -> None:
     run = desk.parked(worker)
     good = NewMessage(run.run_id, EventType.SIGNAL_RECEIVED, "paid", "1", delivery_id="d1")
     values = {name: getattr(good, name) for name in good.__struct_fields__}

@@ -142,9 +142,7 @@ def test_outcomes_are_those_of_ended_runs_alone(desk: Desk, worker: WorkerId) ->
     going = desk.parked(worker).run_id
     done = desk.end(worker, desk.fresh(worker)).run_id
     run = desk.fresh(worker)
-    desk.write(
-        worker, run, event(EventType.RUN_FAILED, payload='{"type_name":"X"}'), state=RunState.FAILED, woke=True
-    )
+    desk.write(worker, run, event(EventType.RUN_FAILED, payload='{"type_name":"X"}'), state=RunState.FAILED, woke=True)
     outcomes = desk.journal.runs.outcomes([going, done, run.run_id])
     assert set(outcomes) == {done, run.run_id}
     state, last = outcomes[done]

@@ -90,9 +90,7 @@ def order(
     arguments: str = "[[1],{}]",
     idempotency_key: str | None = None,
 ) -> TaskOrder:
-    policy = ActivityPolicy(
-        retry=Retry(max_attempts=attempts), queue=queue, priority=priority, executor=executor
-    )
+    policy = ActivityPolicy(retry=Retry(max_attempts=attempts), queue=queue, priority=priority, executor=executor)
     return TaskOrder(command, activity, arguments, policy, policy.encode(), idempotency_key)
 
 
@@ -147,9 +145,7 @@ def failed(task: ClaimedTask, failure: Failure = FAILURE) -> TaskOutcome:
 class Desk:
     """A journal and one line to it."""
 
-    def __init__(
-        self, journal: Journal, *, wing: str, locked: Callable[[RunId], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, journal: Journal, *, wing: str, locked: Callable[[RunId], AbstractContextManager[None]]) -> None:
         self.journal = journal
         self.wing = wing
         self.locked = locked
@@ -190,12 +186,8 @@ class Desk:
         assert found is not None
         return found
 
-    def signal(
-        self, run_id: RunId, name: str = "paid", payload: str | None = "1", **fields: Any
-    ) -> PostResult:
-        return self.journal.runs.post(
-            NewMessage(run_id, EventType.SIGNAL_RECEIVED, name, payload, **fields)
-        )
+    def signal(self, run_id: RunId, name: str = "paid", payload: str | None = "1", **fields: Any) -> PostResult:
+        return self.journal.runs.post(NewMessage(run_id, EventType.SIGNAL_RECEIVED, name, payload, **fields))
 
     def cancel(self, run_id: RunId, **fields: Any) -> PostResult:
         return self.journal.runs.post(NewMessage(run_id, EventType.CANCEL_REQUESTED, None, None, **fields))
@@ -245,10 +237,12 @@ class Desk:
         return runs[0]
 
     def fresh(self, worker: WorkerId, **fields: Any) -> ClaimedRun:
-        """Start a run and claim it."""
+        """Start a run and claim it; no other may be claimable."""
         run_id = self.make_run(**fields)
-        runs = self.claim(worker, workflows=[(fields.get("workflow", WORKFLOW), fields.get("version", 1))])
-        return next(run for run in runs if run.run_id == run_id)
+        workflows = [(fields.get("workflow", WORKFLOW), fields.get("version", 1))]
+        [run] = self.claim(worker, workflows=workflows)
+        assert run.run_id == run_id
+        return run
 
     def commit(self, worker: WorkerId, *commits: Commit) -> frozenset[str]:
         """Return the runs that were written."""
@@ -296,9 +290,7 @@ class Desk:
         assert isinstance(reply, ClaimReply)
         return reply.runs
 
-    def stick(
-        self, worker: WorkerId, run: ClaimedRun, *, backoff: timedelta = HOUR, reason: str = "drift"
-    ) -> bool:
+    def stick(self, worker: WorkerId, run: ClaimedRun, *, backoff: timedelta = HOUR, reason: str = "drift") -> bool:
         reply = self.ask(StickRequest(worker, grant_of(run), reason, backoff))
         assert isinstance(reply, ReleaseReply)
         return run.run_id in reply.released
