@@ -332,3 +332,11 @@ def test_nothing_can_be_written_after_the_end(desk: Desk, worker: WorkerId) -> N
     assert desk.commit(worker, late) == frozenset()
     assert desk.run(run.run_id).state == RunState.COMPLETED
     assert desk.types(run.run_id) == ["run_started", "run_completed"]
+
+
+def test_a_run_twice_in_one_commit_is_refused_as_a_whole(desk: Desk, worker: WorkerId) -> None:
+    run = desk.fresh(worker)
+    with pytest.raises(ValueError, match="twice"):
+        desk.commit(worker, commit_of(run, BEGAN), commit_of(run, BEGAN))
+    assert untouched(desk, run)
+    desk.write(worker, run, BEGAN)

@@ -160,3 +160,11 @@ def test_a_payload_of_two_megabytes_is_kept(desk: Desk) -> None:
     started = json.dumps({"input": "ä" * 1_000_000, "seed": "1"}, ensure_ascii=False)
     run_id = desk.make_run(started=started)
     assert desk.journal.runs.history(run_id)[0].payload == started
+
+
+def test_attributes_with_nul_are_refused_and_nothing_is_written(desk: Desk) -> None:
+    new = desk.new_run(attributes='{"a": ["x\\u0000"]}', idempotency_key="k")
+    with pytest.raises(JournalError):
+        desk.journal.runs.start(new)
+    assert desk.journal.runs.find(new.id) is None
+    assert desk.journal.runs.start(desk.new_run(idempotency_key="k"))[1]

@@ -10,8 +10,9 @@ from continuum.model.events import EventType
 from continuum.model.failures import Failure
 from continuum.model.ids import WorkerId
 from continuum.model.leases import ClaimedRun
+from continuum.model.runs import RunState
 from continuum.model.tasks import ClaimedTask, TaskOutcome
-from tests.support.journals import Desk, failed, order, succeeded
+from tests.support.journals import Desk, commit_of, event, failed, order, succeeded
 
 
 @pytest.fixture
@@ -242,3 +243,16 @@ def test_a_transactional_outcome_of_a_lost_claim_says_so(
         assert not transaction.finish(succeeded(task, "1"))
     assert outcomes(desk, worker) == []
     assert len(desk.take(other)) == 1
+
+
+def test_a_task_that_a_transaction_is_ending_cannot_be_cancelled_meanwhile(
+    desk: Desk, worker: WorkerId, other: WorkerId, run: ClaimedRun, task: ClaimedTask
+) -> None:
+    cancel = commit_of(run, event(EventType.ACTIVITY_CANCELLED, command=0), cancelled=[0])
+    end = commit_of(run, event(EventType.RUN_COMPLETED), state=RunState.COMPLETED)
+    with desk.journal.tasks.transaction(other) as transaction:
+        assert transaction.finish(succeeded(task, "1"))
+        assert desk.commit(worker, cancel) == frozenset()
+        assert desk.commit(worker, end) == frozenset()
+    assert outcomes(desk, worker) == [("activity_completed", 0, "1")]
+    assert desk.commit(worker, cancel) == {run.run_id}

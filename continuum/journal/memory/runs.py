@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ class MemoryRuns:
         for what in ("namespace", "workflow", "version_hash", "idempotency_key", "trace_context"):
             check_text(f"the run's {what}", getattr(run, what))
         check_json("run_started", run.started)
-        check_json("the run's attributes", run.attributes)
+        attributes = {} if run.attributes is None else _read_attributes(run.attributes)
         store = self._store
         with store.lock:
             if run.id in store.runs:
@@ -44,10 +44,10 @@ class MemoryRuns:
                 first = store.ingress_keys.setdefault(key, run.id)
                 if first != run.id:
                     return first, False
-            self._insert(run)
+            self._insert(run, attributes)
             return run.id, True
 
-    def _insert(self, run: NewRun) -> None:
+    def _insert(self, run: NewRun, attributes: dict[str, Any]) -> None:
         store, now = self._store, self._store.now()
         row = RunRow(
             id=run.id,
@@ -58,7 +58,7 @@ class MemoryRuns:
             version_hash=run.version_hash,
             created_at=now,
             wake_at=None,
-            attributes={} if run.attributes is None else msgspec.json.decode(run.attributes),
+            attributes=attributes,
             idempotency_key=run.idempotency_key,
             trace_context=run.trace_context,
         )
@@ -147,9 +147,7 @@ class MemoryRuns:
                 row = self._store.runs.get(run_id)
                 tip = None if row is None else self._store.tips[row.chain_id]
                 if tip is not None and tip.ended:
-                    last = next(
-                        event for event in reversed(self._store.events[tip.id]) if event.type in TERMINAL
-                    )
+                    last = next(event for event in reversed(self._store.events[tip.id]) if event.type in TERMINAL)
                     found[run_id] = (tip.state, last)
         return found
 
@@ -168,6 +166,30 @@ class MemoryRuns:
             message = f"run {tip.id} has ended ({tip.state}); nothing can be sent to it any more"
             raise RunTerminal(message, run_id=tip.id, state=str(tip.state))
         return tip
+
+
+def _read_attributes(payload: str) -> dict[str, Any]:
+    check_json("the run's attributes", payload)
+    attributes: dict[str, Any] = msgspec.json.decode(payload)
+    # Unlike payloads they are values (``jsonb``), and a value cannot hold NUL.
+    for text in _texts(attributes):
+        check_text("an attribute", text)
+    return attributes
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, item in value.items():
+                yield key
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case _:
+            pass
 
 
 def _write_cursor(run_id: RunId) -> str:

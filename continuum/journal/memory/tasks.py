@@ -32,9 +32,7 @@ class MemoryTasks:
         with self._store.lock:
             now = self._store.now()
             free = [row for row in self._store.all_tasks() if self._is_free(row, now, executor)]
-            free.sort(
-                key=lambda row: (-row.order.policy.priority, row.available_at, row.run_id, row.order.command)
-            )
+            free.sort(key=lambda row: (-row.order.policy.priority, row.available_at, row.run_id, row.order.command))
             for row in free:
                 if len(claimed) >= limit:
                     break
@@ -46,11 +44,7 @@ class MemoryTasks:
 
     @staticmethod
     def _is_free(row: TaskRow, now: int, executor: str) -> bool:
-        return (
-            row.claimed_by is None
-            and row.available_at <= now
-            and (row.order.policy.executor or "local") == executor
-        )
+        return row.claimed_by is None and row.available_at <= now and (row.order.policy.executor or "local") == executor
 
     def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
         """End the attempt and post its outcome."""

@@ -82,20 +82,29 @@ class Turns:
 
     def commit(self, request: CommitRequest) -> CommitReply:
         """Write the runs whose grant, sequence number and task claims hold, and skip the others."""
+        if len({commit.run_id for commit in request.commits}) != len(request.commits):
+            message = "a run is in this commit twice: make one decision of both"
+            raise ValueError(message)
         for commit in request.commits:
             _check_commit(commit)
         written = []
         for commit in request.commits:
             run = self._store.runs.get(commit.run_id)
-            if run is None or run.id in self._store.locked:
+            if run is None or self._is_locked(run, commit):
                 continue
-            if not self.may_write(run, request.worker, commit) or not self.holds_tasks(
-                request.worker, commit
-            ):
+            if not self.may_write(run, request.worker, commit) or not self.holds_tasks(request.worker, commit):
                 continue
             self._write(run, request.worker, commit)
             written.append(run.id)
         return CommitReply(frozenset(written))
+
+    def _is_locked(self, run: RunRow, commit: Commit) -> bool:
+        if run.id in self._store.locked:
+            return True
+        # A task that a transactional activity is just ending cannot be deleted: its outcome decides first.
+        rows = self._store.tasks.get(run.id, {})
+        doomed = rows if commit.decision.state in ENDED else commit.decision.cancelled
+        return any(command in rows and rows[command].held for command in doomed)
 
     def may_write(self, run: RunRow, worker: WorkerId, commit: Commit) -> bool:
         """Whether the grant is the latest and nothing was journaled since the decision's basis."""
@@ -143,6 +152,7 @@ class Turns:
         self._store.add_task(row)
 
     def _end(self, run: RunRow, retention_us: int | None, now: int) -> None:
+        run.token += 1
         run.completed_at = now
         run.retention_until = None if retention_us is None else now + retention_us
         self._store.own(run, None)
@@ -262,9 +272,7 @@ class Turns:
     def inspect(self, request: InspectRequest) -> InspectReply:
         """Return what the rows say about their owners."""
         rows = (self._store.runs.get(run_id) for run_id in request.run_ids)
-        return InspectReply(
-            [GrantState(run.id, run.owner, run.token, run.last_seq) for run in rows if run is not None]
-        )
+        return InspectReply([GrantState(run.id, run.owner, run.token, run.last_seq) for run in rows if run is not None])
 
     def look(self, request: LookRequest) -> LookReply:
         """Look at everything a hint could have been about."""
@@ -280,17 +288,12 @@ class Turns:
             due=[Grant(run.id, run.token) for run in mine[:limit]],
             claimable=any(True for _ in self._due(can)) or any(True for _ in self._with_mail(can)),
             tasks=any(
-                row.claimed_by is None
-                and row.available_at <= now
-                and row.order.policy.queue in request.queues
+                row.claimed_by is None and row.available_at <= now and row.order.policy.queue in request.queues
                 for row in store.all_tasks()
             ),
             dead=any(row.expires_at < now for row in store.workers.values())
             or any(owner not in store.workers for owner in store.owned)
-            or any(
-                row.claimed_by is not None and row.claimed_by not in store.workers
-                for row in store.all_tasks()
-            ),
+            or any(row.claimed_by is not None and row.claimed_by not in store.workers for row in store.all_tasks()),
         )
 
     def _mail_of(self, worker: WorkerId, limit: int) -> list[Message]:

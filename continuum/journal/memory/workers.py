@@ -110,9 +110,7 @@ class MemoryWorkers:
         with self._store.lock:
             now = self._store.now()
             return [
-                WorkerRecord(
-                    row.id, row.hostname, row.pid, row.started_at, row.expires_at, row.expires_at > now
-                )
+                WorkerRecord(row.id, row.hostname, row.pid, row.started_at, row.expires_at, row.expires_at > now)
                 for row in self._store.workers.values()
             ]
 
