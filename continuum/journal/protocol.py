@@ -168,9 +168,12 @@ class Tasks(Protocol):
     """What pools claim and report. Every write names (run, command, attempt, worker); no match means stale."""
 
     def claim(
-        self, worker: WorkerId, *, queues: Mapping[str, int], limit: int, executor: str = "local"
+        self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = "local"
     ) -> list[ClaimedTask]:
-        """Claim up to ``limit`` free due tasks, at most ``queues[q]`` of queue ``q``; by priority, then age."""
+        """Claim up to ``limit`` free due tasks, at most ``queues[q]`` of queue ``q``; by priority, then age.
+
+        ``queues=None`` takes any queue.
+        """
 
     def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
         """End the attempt and post its outcome to the run's inbox. False: stale, nothing was written."""

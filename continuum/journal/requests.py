@@ -116,11 +116,14 @@ class MailReply(msgspec.Struct, frozen=True):
 
 
 class LookRequest(msgspec.Struct, frozen=True):
-    """The floor poll: one statement that finds whatever a lost hint should have said."""
+    """The floor poll: one statement that finds whatever a lost hint should have said.
+
+    :ivar queues: whose free tasks to look for; None for any, empty for none.
+    """
 
     worker: WorkerId
     workflows: tuple[tuple[str, int], ...]
-    queues: tuple[str, ...]
+    queues: tuple[str, ...] | None
     limit: int
 
 

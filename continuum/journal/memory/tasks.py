@@ -24,10 +24,10 @@ class MemoryTasks:
         self._store = store
 
     def claim(
-        self, worker: WorkerId, *, queues: Mapping[str, int], limit: int, executor: str = "local"
+        self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = "local"
     ) -> list[ClaimedTask]:
         """Claim free due tasks, by priority, then age."""
-        left = dict(queues)
+        left = None if queues is None else dict(queues)
         claimed: list[ClaimedTask] = []
         with self._store.lock:
             now = self._store.now()
@@ -37,9 +37,11 @@ class MemoryTasks:
                 if len(claimed) >= limit:
                     break
                 queue = row.order.policy.queue
-                if left.get(queue, 0) > 0:
+                if left is not None:
+                    if left.get(queue, 0) <= 0:
+                        continue
                     left[queue] -= 1
-                    claimed.append(row.claim(worker, now))
+                claimed.append(row.claim(worker, now))
         return claimed
 
     @staticmethod

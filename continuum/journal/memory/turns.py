@@ -288,7 +288,9 @@ class Turns:
             due=[Grant(run.id, run.token) for run in mine[:limit]],
             claimable=any(True for _ in self._due(can)) or any(True for _ in self._with_mail(can)),
             tasks=any(
-                row.claimed_by is None and row.available_at <= now and row.order.policy.queue in request.queues
+                row.claimed_by is None
+                and row.available_at <= now
+                and (request.queues is None or row.order.policy.queue in request.queues)
                 for row in store.all_tasks()
             ),
             dead=any(row.expires_at < now for row in store.workers.values())

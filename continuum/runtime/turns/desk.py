@@ -32,7 +32,9 @@ _RELEASE_LIMIT = 500
 class Desk:
     """Chooses the next request. Pure bookkeeping; the thread sends and receives."""
 
-    def __init__(self, *, workflows: tuple[tuple[str, int], ...], queues: tuple[str, ...], poll: timedelta) -> None:
+    def __init__(
+        self, *, workflows: tuple[tuple[str, int], ...], queues: tuple[str, ...] | None, poll: timedelta
+    ) -> None:
         self._workflows = workflows
         self._queues = queues
         self._poll = poll.total_seconds()

@@ -91,7 +91,7 @@ class Turns:
         self._turner = Turner(registry=registry, clock=journal.clock, pool=pool, spin_limit=settings.spin_limit)
         self._desk = Desk(
             workflows=tuple((flow.name, flow.version) for flow in registry.workflows()),
-            queues=() if pool is None else tuple(settings.queues or ()),
+            queues=() if pool is None else None if settings.queues is None else tuple(settings.queues),
             poll=settings.poll_interval,
         )
         self._settlement = Settlement(

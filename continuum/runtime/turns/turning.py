@@ -119,6 +119,9 @@ class Turner:
         return self._commit(slot, seen, finished, consumed)
 
     def _commit(self, slot: Slot, seen: int, finished: list[tuple[int, int]], consumed: list[int]) -> Commit | None:
+        if slot.adopt is not None:
+            # The loaded code reproduced the whole history: from here on it is the run's code.
+            slot.execution.note(EventType.VERSION_ADOPTED, name=slot.adopt)
         decision = slot.execution.decide()
         woke = decision.wake_at != slot.row_wake
         if not decision.events and not consumed and not woke:
