@@ -91,7 +91,9 @@ def _searched(module: ModuleType, app: str) -> Continuum:
         )
         raise ConfigError(message)
     if len({id(instance) for instance in found.values()}) > 1:
-        message = f"-A {app}: found several instances; say which one: {', '.join(f'-A {app}:{name}' for name in found)}."
+        message = (
+            f"-A {app}: found several instances; say which one: {', '.join(f'-A {app}:{name}' for name in found)}."
+        )
         raise ConfigError(message)
     return next(iter(found.values()))
 

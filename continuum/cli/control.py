@@ -52,9 +52,7 @@ def cancel_command(shell: Shell, run_id: str, namespace: str | None) -> None:
 @click.option("--execute", is_flag=True, help="Do it. Without this the command only says what it would do.")
 @command_options
 @pass_shell
-def terminate_command(
-    shell: Shell, run_id: str, reason: str | None, namespace: str | None, *, execute: bool
-) -> None:
+def terminate_command(shell: Shell, run_id: str, reason: str | None, namespace: str | None, *, execute: bool) -> None:
     """End RUN at once, without its code and without compensation."""
     instance = shell.instance
     tip = instance.handle(run_id, namespace=namespace).refresh()

@@ -51,8 +51,9 @@ class Access:
         hub = self._hub
         if hub is None:
             journal = self.journal
+            poll = self.settings.poll_interval.total_seconds()
             with self._lock:
-                hub = self._hub = self._hub or ResultHub(journal)
+                hub = self._hub = self._hub or ResultHub(journal, first_poll=poll / 2, longest_poll=poll * 2.5)
         return hub
 
     @property

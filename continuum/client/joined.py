@@ -1,4 +1,4 @@
-"""Here lives what a client needs to know of a caller's own transaction: how to unwrap it, and when it has committed.
+"""Here lives what a client needs to know of a caller's own transaction: when it has committed.
 
 The journal writes through the caller's connection (``connection=``); the hint that makes a dispatcher look must come
 after the commit, or it would look too early. SQLAlchemy and Django tell when they commit; raw drivers do not, and the
@@ -12,20 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["send_after_commit", "unwrap"]
+__all__ = ["send_after_commit"]
 
 _PENDING: Final = "continuum.hints"
 # SQLAlchemy tells of a commit just before it sends it; the hint waits for the end of it, by this step and this long.
 _STEP: Final = 0.001
 _LONGEST_COMMIT: Final = 5.0
-
-
-def unwrap(connection: Any) -> Any:
-    """Return what the journal can join: Django's wrapper gives its driver connection, the rest stays as it is."""
-    if hasattr(connection, "on_commit") and hasattr(connection, "ensure_connection"):
-        connection.ensure_connection()
-        return connection.connection
-    return connection
 
 
 def send_after_commit(connection: Any, key: str, send: Callable[[], None]) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 from continuum.client.access import Access
 from continuum.client.checks import check_key, check_namespace, check_run_id
-from continuum.client.joined import send_after_commit, unwrap
+from continuum.client.joined import send_after_commit
 from continuum.declare.signals import Signal, signal_name
 from continuum.errors import ConfigError, JournalBusy, JournalUnavailable
 from continuum.journal.protocol import PostResult
@@ -75,7 +75,7 @@ def _post(access: Access, message: NewMessage, connection: Any) -> PostResult:
     journal = access.journal
     hint = Hint(HintKind.MAIL)
     if connection is not None:
-        result = journal.runs.post(message, connection=unwrap(connection))
+        result = journal.runs.post(message, connection=connection)
         send_after_commit(connection, hint.kind, lambda: journal.hint(hint))
         return result
     try:

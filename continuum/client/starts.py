@@ -12,7 +12,7 @@ import msgspec
 
 from continuum.client.access import Access
 from continuum.client.checks import attributes_text, check_key, check_namespace
-from continuum.client.joined import send_after_commit, unwrap
+from continuum.client.joined import send_after_commit
 from continuum.declare.registry import WorkflowDeclaration
 from continuum.declare.workflows import Workflow
 from continuum.errors import ConfigError, DeclarationError, JournalBusy, JournalUnavailable
@@ -73,7 +73,7 @@ def start_run(
     )
     hint = Hint(HintKind.START)
     if options.connection is not None:
-        run_id, new = journal.runs.start(run, connection=unwrap(options.connection))
+        run_id, new = journal.runs.start(run, connection=options.connection)
         send_after_commit(options.connection, hint.kind, lambda: journal.hint(hint))
         return run_id, new, workflow
     try:

@@ -33,7 +33,8 @@ logger = logging.getLogger("continuum.client")
 
 Outcome = tuple[RunState, Event]
 
-# The floor under the hints: short while hints may be missing, longer once they have proved to arrive.
+# The floor under the hints: short at first and after a hint was lost, longer the longer nothing happens. These are
+# for a `poll_interval` of two seconds, and follow it.
 FIRST_POLL: Final = 1.0
 LONGEST_POLL: Final = 5.0
 # How long the thread and its connection outlive the last waiter: start→result in a loop should not reconnect.
@@ -47,10 +48,17 @@ CHUNK: Final = 1_000
 class ResultHub:
     """Hands each waiter the outcome of its run, once the run (its chain's tip) has ended."""
 
-    def __init__(self, journal: Journal, *, linger: float = LINGER, first_poll: float = FIRST_POLL) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        linger: float = LINGER,
+        first_poll: float = FIRST_POLL,
+        longest_poll: float = LONGEST_POLL,
+    ) -> None:
         self._journal = journal
         self._linger = linger
-        self._first_poll = first_poll
+        self._polls = (first_poll, longest_poll)
         self._lock = threading.Lock()
         self._waiting: defaultdict[RunId, list[Future[Outcome]]] = defaultdict(list)
         self._fresh: set[RunId] = set()
@@ -84,7 +92,7 @@ class ResultHub:
                 here.settimeout(0)
                 there.settimeout(0)
                 self._bell = there
-                listener = _Listener(self, self._journal, here, linger=self._linger, first_poll=self._first_poll)
+                listener = _Listener(self, self._journal, here, linger=self._linger, polls=self._polls)
                 self._thread = threading.Thread(target=listener.run, name="continuum-results", daemon=True)
                 self._thread.start()
             else:
@@ -166,14 +174,14 @@ class _Listener:
     """The thread's own state. States: deaf (no ears) → listening; any error makes it deaf again, with a pause."""
 
     def __init__(
-        self, hub: ResultHub, journal: Journal, bell: socket.socket, *, linger: float, first_poll: float
+        self, hub: ResultHub, journal: Journal, bell: socket.socket, *, linger: float, polls: tuple[float, float]
     ) -> None:
         self._hub = hub
         self._journal = journal
         self._bell = bell
         self._linger = linger
-        self._first_poll = first_poll
-        self._poll = first_poll
+        self._first_poll, self._longest_poll = polls
+        self._poll = self._first_poll
         self._pause = FIRST_PAUSE
         self._look_at = 0.0
         self._ears: Ears | None = None
@@ -233,7 +241,7 @@ class _Listener:
         floor = time.monotonic() >= self._look_at
         found = self._look(heard=heard, everything=floor or any(not hint.run_ids for hint in hints))
         if floor and not hints:
-            self._poll = self._first_poll if found else min(self._poll * 1.5, LONGEST_POLL)
+            self._poll = self._first_poll if found else min(self._poll * 1.5, self._longest_poll)
 
     def _look(self, *, heard: Collection[str], everything: bool) -> int:
         """Look up what is due and hand it out; return how many runs had ended."""
