@@ -1,0 +1,385 @@
+"""Here live the statements about grants: who gets a run, what comes with it, and how it is given back.
+
+The form of each is what keeps its plan right whatever the tables hold (tests/plans): conditions that must be answered
+by one index are put into a LATERAL subquery behind ``offset 0``, which the planner cannot turn inside out. Written as
+plain joins the generic plan of the claim scans every event there is.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from continuum.journal.postgres.literals import ids, integer, integers, text, texts
+from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.requests import (
+    ClaimRequest,
+    InspectRequest,
+    LookReply,
+    LookRequest,
+    MailRequest,
+    RegrantRequest,
+    ReleaseRequest,
+    StickRequest,
+)
+from continuum.model.events import Event
+from continuum.model.ids import ChainId
+from continuum.model.leases import ClaimedRun, Grant, GrantState
+from continuum.model.messages import Message
+
+__all__ = [
+    "CLAIM",
+    "INSPECT",
+    "LOAD",
+    "LOOK",
+    "MAIL",
+    "REGRANT",
+    "RELEASE",
+    "STICK",
+    "claim_call",
+    "inspect_call",
+    "load_call",
+    "look_call",
+    "mail_call",
+    "read_claimed",
+    "read_look",
+    "read_messages",
+    "read_states",
+    "regrant_call",
+    "release_call",
+    "stick_call",
+]
+
+_MICROSECONDS: Final = "(extract(epoch from {}) * 1000000)::bigint"
+_NOW_US: Final = _MICROSECONDS.format("clock_timestamp()")
+
+# A stuck run waits out its back-off whatever arrives, or each message would make it spin.
+_CAN_MOVE: Final = """(r.state in ('pending', 'running', 'suspended')
+                       or (r.state = 'stuck' and (r.wake_at is null or r.wake_at <= now())))"""
+
+# What follows a CTE ``u`` of runs (id, chain_id, …, stale): one row per run (kind 0), per event (1), per message (2).
+_LOAD: Final = f"""
+    select 0 as kind, u.id as run_id, u.lease_token as number, u.workflow as type, u.stale::int as command,
+           u.version_hash as name,
+           json_build_array(u.chain_id, u.namespace, u.version, u.last_seq, u.grants,
+                            {_MICROSECONDS.format("u.wake_at")})::text as payload,
+           {_NOW_US} as at_us, null::text as location
+    from u
+    union all
+    select 1, u.id, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
+    from u cross join lateral (
+        select * from continuum_events e where e.run_id = u.id order by e.seq offset 0
+    ) e
+    union all
+    select 2, u.id, b.id, b.kind, b.command, b.name, b.payload::text, null, b.run_id::text
+    from u cross join lateral (
+        select * from continuum_inbox b where b.chain_id = u.chain_id order by b.id offset 0
+    ) b
+"""
+
+_RUN_COLUMNS: Final = """r.id, r.chain_id, r.namespace, r.workflow, r.version, r.version_hash, r.lease_token,
+                         r.last_seq, r.grants, r.wake_at"""
+
+# The key-share lock on its own worker row keeps a dead worker from claiming: whoever deletes the row waits for the
+# claim, or the claim finds no row. ``wake_at`` is not touched: what made the run move is gone only once a commit has
+# consumed it. ``stale``: the row changed between the statement's snapshot and its lock, so the history read here is
+# too old, and the line loads it again.
+CLAIM: Final = Statement(
+    "claim",
+    f"""
+    with me as materialized (
+        select id from continuum_workers where id = $1::uuid and expires_at > clock_timestamp() for key share
+    ), due as materialized (
+        select d.id, d.wake_at
+        from me cross join unnest($2::text[], $3::int[]) w(name, version)
+        cross join lateral (
+            select r.id, r.wake_at from continuum_runs r
+            where r.workflow = w.name and r.version = w.version and r.lease_owner is null
+              and r.wake_at is not null and r.wake_at <= now()
+            order by r.wake_at limit $4::int for no key update skip locked
+        ) d
+    ), mailed as materialized (
+        select r.id
+        from me cross join (select distinct chain_id from continuum_inbox) i
+        cross join lateral (
+            select r.id from continuum_runs r
+            where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {_CAN_MOVE}
+              and (r.workflow, r.version) in (select * from unnest($2::text[], $3::int[]))
+            limit 1 for no key update skip locked
+        ) r
+        limit $4::int
+    ), pick as materialized (
+        select id from (
+            (select id from due order by wake_at limit $4::int) union (select id from mailed)
+        ) p order by id limit $4::int
+    ), claimed as (
+        update continuum_runs r set lease_owner = $1::uuid, lease_token = r.lease_token + 1, grants = r.grants + 1
+        from pick where r.id = pick.id
+        returning {_RUN_COLUMNS}
+    ), u as materialized (
+        select c.*, old.lease_token <> c.lease_token - 1 as stale
+        from claimed c cross join lateral (
+            select o.lease_token from continuum_runs o where o.id = c.id offset 0
+        ) old
+    )
+    {_LOAD}
+    """,
+)
+
+REGRANT: Final = Statement(
+    "regrant",
+    """
+    update continuum_runs r set lease_token = r.lease_token + 1
+    from (select * from unnest($2::uuid[], $3::bigint[]) g(id, token) order by id) g
+    where r.id = g.id and r.lease_owner = $1::uuid and r.lease_token = g.token
+    """,
+)
+
+# Always a statement after the grant: its snapshot holds whatever the grant has waited for.
+LOAD: Final = Statement(
+    "load",
+    f"""
+    with u as materialized (
+        select {_RUN_COLUMNS}, false as stale
+        from unnest($2::uuid[], $3::bigint[]) g(id, token) join continuum_runs r on r.id = g.id
+        where r.lease_owner = $1::uuid and r.lease_token = g.token
+    )
+    {_LOAD}
+    """,
+)
+
+_MAIL: Final = """
+    select b.id, b.chain_id, b.run_id, b.kind, b.command, b.name, b.payload::text
+    from continuum_inbox b
+    cross join lateral (
+        select 1 from continuum_runs r where r.chain_id = b.chain_id and r.is_tip and r.lease_owner = $1::uuid offset 0
+    ) mine
+    order by b.id limit $2::int
+"""
+MAIL: Final = Statement("mail", _MAIL)
+
+_FREE_TASK: Final = """
+    exists (
+        select 1 from unnest($5::text[]) q(name) cross join lateral (
+            select 1 from continuum_tasks t
+            where t.queue = q.name and t.executor = 'local' and t.state = 'available' and t.available_at <= now()
+            limit 1
+        ) t
+    )
+"""
+_CLAIMABLE: Final = f"""
+    (
+        exists (
+            select 1 from unnest($3::text[], $4::int[]) w(name, version) cross join lateral (
+                select 1 from continuum_runs r
+                where r.workflow = w.name and r.version = w.version and r.lease_owner is null
+                  and r.wake_at is not null and r.wake_at <= now()
+                limit 1
+            ) d
+        ) or exists (
+            select 1 from continuum_inbox i cross join lateral (
+                select 1 from continuum_runs r
+                where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {_CAN_MOVE}
+                  and (r.workflow, r.version) in (select * from unnest($3::text[], $4::int[]))
+                offset 0
+            ) d
+        )
+    )
+"""
+
+
+def skip_scan(table: str, column: str) -> str:
+    """Return a recursive query body that lists the distinct values of an indexed column, one probe each."""
+    return f"""
+        (select {column} as holder from {table} where {column} is not null order by {column} limit 1)
+        union all
+        select (select {column} from {table} where {column} > s.holder order by {column} limit 1)
+        from s where s.holder is not null
+    """  # noqa: S608 - the two names are ours
+
+
+def orphaned(table: str, column: str) -> str:
+    """Return a query for the holders in a table that no longer exist."""
+    return f"""
+        with recursive s as ({skip_scan(table, column)})
+        select s.holder from s where s.holder is not null
+          and not exists (select 1 from continuum_workers w where w.id = s.holder)
+    """  # noqa: S608 - the two names are ours
+
+
+LOOK: Final = Statement(
+    "look",
+    f"""
+    with mail as materialized ({_MAIL}),
+    mine as materialized (
+        select r.id, r.lease_token from (
+            (select r.id from continuum_runs r
+             where r.lease_owner = $1::uuid and r.wake_at is not null and r.wake_at <= now() limit $2::int)
+            union
+            (select r.id from (select distinct chain_id from mail) m cross join lateral (
+                select r.id from continuum_runs r
+                where r.chain_id = m.chain_id and r.is_tip and r.lease_owner = $1::uuid offset 0) r)
+        ) d cross join lateral (
+            select r.id, r.lease_token from continuum_runs r
+            where r.id = d.id and r.lease_owner = $1::uuid offset 0
+        ) r
+        order by r.id limit $2::int
+    )
+    select 0 as kind, {_NOW_US} as number, {_CLAIMABLE} as claimable, {_FREE_TASK} as tasks,
+           (exists (select 1 from continuum_workers w where w.expires_at < clock_timestamp())
+            or exists ({orphaned("continuum_runs", "lease_owner")})
+            or exists ({orphaned("continuum_tasks", "claimed_by")})) as dead,
+           null::uuid as chain_id, null::uuid as run_id, null::text as type, null::int as command,
+           null::text as name, null::text as payload
+    union all
+    select 1, mine.lease_token, null, null, null, null, mine.id, null, null, null, null from mine
+    union all
+    select 2, mail.id, null, null, null, mail.chain_id, mail.run_id, mail.kind, mail.command, mail.name, mail.payload
+    from mail
+    """,
+)
+
+INSPECT: Final = Statement(
+    "inspect",
+    """
+    select r.id, r.lease_owner, r.lease_token, r.last_seq
+    from unnest($1::uuid[]) g(id) join continuum_runs r on r.id = g.id
+    """,
+)
+
+RELEASE: Final = Statement(
+    "release",
+    """
+    update continuum_runs r set lease_owner = null, lease_token = r.lease_token + 1
+    from unnest($2::uuid[], $3::bigint[]) g(id, token)
+    where r.id = g.id and r.lease_owner = $1::uuid and r.lease_token = g.token
+    returning r.id
+    """,
+)
+
+STICK: Final = Statement(
+    "stick",
+    """
+    update continuum_runs r set state = 'stuck', stuck_reason = $4::text, lease_owner = null,
+        lease_token = r.lease_token + 1, wake_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
+    where r.id = $2::uuid and r.lease_owner = $1::uuid and r.lease_token = $3::bigint
+    returning r.id
+    """,
+)
+
+
+# ------------------------------------------------------------------ calls
+
+
+def claim_call(request: ClaimRequest) -> str:
+    """Return the text that claims and loads."""
+    return CLAIM.call(text(request.worker), *_workflows(request.workflows), integer(request.limit))
+
+
+def regrant_call(request: RegrantRequest) -> str:
+    """Return the text that re-grants, then loads under the new tokens: two statements, one round trip."""
+    grants = request.grants
+    regrant = REGRANT.call(text(request.worker), *_grants(grants))
+    return f"{regrant}; {load_call(request.worker, [Grant(grant.run_id, grant.token + 1) for grant in grants])}"
+
+
+def load_call(worker: str, grants: Sequence[Grant]) -> str:
+    """Return the text that loads runs held under these very grants."""
+    return LOAD.call(text(worker), *_grants(grants))
+
+
+def mail_call(request: MailRequest) -> str:
+    """Return the text that reads mail."""
+    return MAIL.call(text(request.worker), integer(request.limit))
+
+
+def look_call(request: LookRequest) -> str:
+    """Return the text of the floor poll."""
+    return LOOK.call(
+        text(request.worker), integer(request.limit), *_workflows(request.workflows), texts(request.queues)
+    )
+
+
+def inspect_call(request: InspectRequest) -> str:
+    """Return the text that reads grants."""
+    return INSPECT.call(ids(request.run_ids))
+
+
+def release_call(request: ReleaseRequest) -> str:
+    """Return the text that gives runs back."""
+    return RELEASE.call(text(request.worker), *_grants(request.grants))
+
+
+def stick_call(request: StickRequest) -> str:
+    """Return the text that marks a run stuck and gives it back."""
+    return STICK.call(
+        text(request.worker),
+        text(request.grant.run_id),
+        integer(request.grant.token),
+        text(request.reason),
+        integer(int(request.backoff.total_seconds() * 1_000_000)),
+    )
+
+
+def _workflows(workflows: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    return texts([name for name, _ in workflows]), integers([version for _, version in workflows])
+
+
+def _grants(grants: Sequence[Grant]) -> tuple[str, str]:
+    return ids([grant.run_id for grant in grants]), integers([grant.token for grant in grants])
+
+
+# ------------------------------------------------------------------ replies
+
+_read_row = msgspec.json.Decoder(tuple[str, str, int, int, int, int | None]).decode
+
+
+def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[list[ClaimedRun], list[Grant], int]:
+    """Return the runs of a load, the grants among them that must be loaded again, and the database's time."""
+    runs: dict[str, ClaimedRun] = {}
+    stale: list[Grant] = []
+    now = 0
+    unwrap = payloads.unwrap
+    for kind, run_id, number, what, command, name, payload, at, location in rows:
+        if kind == 1:
+            runs[run_id].events.append(Event(number, what, command, name, unwrap(payload), at, location))
+        elif kind == 0:
+            chain, namespace, version, last_seq, grants, wake_at = _read_row(payload)
+            now = at
+            runs[run_id] = ClaimedRun(
+                run_id, ChainId(chain), namespace, what, version, name, number, last_seq, grants, wake_at, [], []
+            )
+            if command:
+                stale.append(Grant(run_id, number))
+        else:
+            run = runs[run_id]
+            run.mail.append(Message(number, run.chain_id, location, what, command, name, unwrap(payload)))
+    return list(runs.values()), stale, now
+
+
+def read_messages(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Message]:
+    """Return the messages of a mail request."""
+    return [Message(*row[:6], payloads.unwrap(row[6])) for row in rows]
+
+
+def read_look(rows: Sequence[tuple[Any, ...]], payloads: Payloads) -> tuple[LookReply, int]:
+    """Return what the floor poll found, and the database's time."""
+    claimable = tasks = dead = False
+    now = 0
+    messages: list[Message] = []
+    due: list[Grant] = []
+    for kind, number, *found, chain, run_id, what, command, name, payload in rows:
+        if kind == 0:
+            now, (claimable, tasks, dead) = number, found
+        elif kind == 1:
+            due.append(Grant(run_id, number))
+        else:
+            messages.append(Message(number, chain, run_id, what, command, name, payloads.unwrap(payload)))
+    messages.sort(key=lambda message: message.id)
+    return LookReply(messages, due, claimable, tasks, dead), now
+
+
+def read_states(rows: Iterable[tuple[Any, ...]]) -> list[GrantState]:
+    """Return what rows say about their owners."""
+    return [GrantState(*row) for row in rows]

@@ -1,0 +1,227 @@
+"""Here lives the group commit: one statement that writes many runs, each wholly or not at all.
+
+How it reads, in the order in which it happens:
+
+1. ``input``: one row per run, numbered by its place in the batch. Everything else in the statement names its run by
+   that number, so an id travels once and nothing has to be joined to find it.
+2. ``locked``: the run rows, locked without waiting, that still have my owner, my token and the ``last_seq`` the
+   decision was made on.
+3. ``claims``: the task rows of local results, locked without waiting, that I still hold at that attempt.
+   ``doomed`` and ``taken``: task rows nobody needs any more (cancelled ones, all of an ended run), and those of them
+   that could be locked.
+4. ``good``: for each run of the batch, whether all of it can be written. An array, because looking a run up in it by
+   number costs nothing, and a generic plan cannot get it wrong.
+5. Everything that is written asks ``good``.
+
+# Invariant: it waits for nobody. Rows are taken with SKIP LOCKED; a run with a row that is locked elsewhere is left out
+of the answer, unwritten. (``lock_timeout`` is the backstop.) Inbox rows are deleted by their run's owner only.
+# Invariant: no key is inserted that somebody else could have inserted first: (run, seq) and (run, command) belong to
+the owner, and the run row is locked.
+# Invariant: no index is on a column that an ordinary step changes, so its update of the run row is HOT; ``wake_at`` and
+``lease_owner`` are written with their old values except when they change.
+# Crash: before the server has committed, nothing of the batch exists, afterwards all of it does; who holds the runs now
+finds out by claiming them, and who sent the batch and lost its answer re-grants its runs to itself first.
+"""
+
+from typing import Final
+
+from continuum.journal.postgres.literals import ids, integers, text, texts, words
+from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.requests import CommitRequest
+from continuum.model.events import EventType
+from continuum.model.runs import ENDED
+
+__all__ = ["COMMIT", "LOCAL", "MAX_RUNS", "MAX_TEXT", "commit_call"]
+
+MAX_RUNS: Final = 500
+MAX_TEXT: Final = 8 * 1024 * 1024
+
+LOCAL: Final = "local"  # the executor of an order that names none
+
+_WOKE: Final = 1
+_ENDED: Final = 2
+
+COMMIT: Final = Statement(
+    "commit",
+    """
+    with input as materialized (
+        select * from unnest($2::uuid[], $3::bigint[], $4::int[], $5::int[], $6::int[], $7::text[], $8::int[],
+                             $9::bigint[], $10::bigint[], $11::bigint[], $12::text[])
+            with ordinality
+            as i(run_id, token, seen, added, done, state, flags, wake_us, retention_us, cancelled_us, adopted, place)
+    ), locked as materialized (
+        select i.place from input i join continuum_runs r on r.id = i.run_id
+        where r.lease_owner = $1::uuid and r.lease_token = i.token and r.last_seq = i.seen
+        for no key update of r skip locked
+    ), claims as materialized (
+        select d.place, t.run_id, t.command
+        from unnest($13::int[], $14::int[], $15::int[]) d(place, command, attempt)
+        join continuum_tasks t on t.run_id = ($2::uuid[])[d.place] and t.command = d.command and t.attempt = d.attempt
+        where t.claimed_by = $1::uuid and t.state = 'leased'
+        for update of t skip locked
+    ), doomed as materialized (
+        select i.place, t.run_id, t.command from input i join continuum_tasks t on t.run_id = i.run_id
+        where i.flags & 2 <> 0
+        union all
+        select x.place, t.run_id, t.command from unnest($16::int[], $17::int[]) x(place, command)
+        join continuum_tasks t on t.run_id = ($2::uuid[])[x.place] and t.command = x.command
+    ), taken as materialized (
+        select d.place, t.run_id, t.command
+        from doomed d join continuum_tasks t on t.run_id = d.run_id and t.command = d.command
+        for update of t skip locked
+    ), good as materialized (
+        select array_agg(l.place is not null and i.done = coalesce(c.n, 0) and coalesce(d.n, 0) = coalesce(t.n, 0)
+                         order by i.place) as runs
+        from input i
+        left join locked l on l.place = i.place
+        left join (select place, count(*) as n from claims group by place) c on c.place = i.place
+        left join (select place, count(*) as n from doomed group by place) d on d.place = i.place
+        left join (select place, count(*) as n from taken group by place) t on t.place = i.place
+    ), written as (
+        update continuum_runs r set
+            last_seq = i.seen + i.added,
+            state = i.state,
+            grants = 0,
+            stuck_reason = null,
+            started_at = coalesce(r.started_at, now()),
+            version_hash = coalesce(i.adopted, r.version_hash),
+            cancel_requested_at = case when i.cancelled_us is null then r.cancel_requested_at
+                else coalesce(r.cancel_requested_at, 'epoch'::timestamptz + i.cancelled_us * interval '1 microsecond')
+                end,
+            wake_at = case when i.flags & 1 <> 0 then 'epoch'::timestamptz + i.wake_us * interval '1 microsecond'
+                else r.wake_at end,
+            completed_at = case when i.flags & 2 <> 0 then now() end,
+            retention_until = case when i.flags & 2 <> 0 then now() + i.retention_us * interval '1 microsecond' end,
+            lease_owner = case when i.flags & 2 = 0 then r.lease_owner end,
+            lease_token = r.lease_token + (i.flags & 2) / 2
+        from input i where r.id = i.run_id and (select runs from good)[i.place]
+    ), events as (
+        insert into continuum_events (run_id, at_us, seq, command, type, name, payload, location)
+        select ($2::uuid[])[e.place], e.at_us, e.seq, e.command, e.type, e.name, e.payload, e.location
+        from unnest($18::int[], $19::bigint[], $20::int[], $21::int[], $22::text[], $23::text[], $24::json[],
+                    $25::text[]) e(place, at_us, seq, command, type, name, payload, location)
+        where (select runs from good)[e.place]
+    ), ended as (
+        delete from continuum_tasks t
+        using (select * from claims union all select * from taken) c
+        where t.run_id = c.run_id and t.command = c.command and (select runs from good)[c.place]
+    ), ordered as (
+        insert into continuum_tasks (run_id, claimed_by, claimed_at, command, max_attempts, priority, state, activity,
+                                     queue, executor, arguments, policy, idempotency_key)
+        select ($2::uuid[])[o.place], case when o.mine then $1::uuid end, case when o.mine then now() end, o.command,
+               o.max_attempts, o.priority, case when o.mine then 'leased' else 'available' end, o.activity,
+               o.queue, o.executor, o.arguments, o.policy, o.key
+        from unnest($26::int[], $27::boolean[], $28::int[], $29::int[], $30::int[], $31::text[], $32::text[],
+                    $33::text[], $34::json[], $35::json[], $36::text[])
+            o(place, mine, command, max_attempts, priority, activity, queue, executor, arguments, policy, key)
+        where (select runs from good)[o.place]
+    ), consumed as (
+        delete from continuum_inbox b
+        using unnest($37::int[], $38::uuid[], $39::bigint[]) m(place, chain_id, id)
+        where b.chain_id = m.chain_id and b.id = m.id and (select runs from good)[m.place]
+    )
+    select (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+           (select array_agg(i.place) from input i where not (select runs from good)[i.place])
+    """,
+)
+
+
+def commit_call(request: CommitRequest, payloads: Payloads) -> str:
+    """Return the text that executes the commit.
+
+    Raises ``ValueError`` for a batch that is too large, or that holds a run twice.
+    """
+    commits = request.commits
+    if len(commits) > MAX_RUNS:
+        raise ValueError(f"{len(commits)} runs in one commit are more than {MAX_RUNS}: send several")
+    run_ids = [commit.run_id for commit in commits]
+    if len(set(run_ids)) != len(run_ids):
+        raise ValueError("a run is in this commit twice: make one decision of both")
+    decisions = [commit.decision for commit in commits]
+    runs = (
+        ids(run_ids),
+        integers([commit.token for commit in commits]),
+        integers([commit.seen for commit in commits]),
+        integers([len(decision.events) for decision in decisions]),
+        integers([len(commit.finished) for commit in commits]),
+        words([decision.state for decision in decisions]),
+        *_rare_run_columns(request),
+    )
+    finished = [(place, *task) for place, commit in enumerate(commits, 1) for task in commit.finished]
+    cancelled = [(place, n) for place, decision in enumerate(decisions, 1) for n in decision.cancelled]
+    mail = [(place, commit.chain_id, n) for place, commit in enumerate(commits, 1) for n in commit.consumed]
+    call = COMMIT.call(
+        text(request.worker),
+        *runs,
+        integers([row[0] for row in finished]),
+        integers([row[1] for row in finished]),
+        integers([row[2] for row in finished]),
+        integers([row[0] for row in cancelled]),
+        integers([row[1] for row in cancelled]),
+        *_event_columns(request, payloads),
+        *_order_columns(request, payloads),
+        integers([row[0] for row in mail]),
+        ids([row[1] for row in mail]),
+        integers([row[2] for row in mail]),
+    )
+    if len(call) > MAX_TEXT:
+        raise ValueError(f"a commit of {len(call):,} characters is larger than {MAX_TEXT:,}: send fewer runs at once")
+    return call
+
+
+def _rare_run_columns(request: CommitRequest) -> tuple[str, ...]:
+    flags, wakes, retentions, cancels, adopted = [], [], [], [], []
+    for commit in request.commits:
+        decision = commit.decision
+        ended = decision.state in ENDED
+        flags.append((_WOKE if commit.woke or ended else 0) | (_ENDED if ended else 0))
+        wakes.append(None if ended else decision.wake_at)
+        retentions.append(commit.retention_us if ended else None)
+        cancels.append(
+            next((event.at for event in decision.events if event.type == EventType.CANCEL_REQUESTED), None)
+        )
+        adopted.append(commit.adopted_hash)
+    return integers(flags), integers(wakes), integers(retentions), integers(cancels), texts(adopted)
+
+
+def _event_columns(request: CommitRequest, payloads: Payloads) -> tuple[str, ...]:
+    events = [event for commit in request.commits for event in commit.decision.events]
+    places = [
+        str(place) for place, commit in enumerate(request.commits, 1) for _ in commit.decision.events
+    ]
+    return (
+        "'{" + ",".join(places) + "}'",
+        integers([event.at for event in events]),
+        integers([event.seq for event in events]),
+        integers([event.command for event in events]),
+        words([event.type for event in events]),
+        texts([event.name for event in events]),
+        texts(payloads.wrap_all([event.payload for event in events])),
+        texts([event.location for event in events]),
+    )
+
+
+def _order_columns(request: CommitRequest, payloads: Payloads) -> tuple[str, ...]:
+    # What an ended run still asked for will never be awaited.
+    rows = [
+        (place, "t" if order.command in commit.claimed else "f", order)
+        for place, commit in enumerate(request.commits, 1)
+        if commit.decision.orders and commit.decision.state not in ENDED
+        for order in commit.decision.orders
+    ]
+    orders = [row[2] for row in rows]
+    policies = [order.policy for order in orders]
+    return (
+        integers([row[0] for row in rows]),
+        words([row[1] for row in rows]),
+        integers([order.command for order in orders]),
+        integers([policy.retry.max_attempts for policy in policies]),
+        integers([policy.priority for policy in policies]),
+        texts([order.activity for order in orders]),
+        texts([policy.queue for policy in policies]),
+        texts([policy.executor or LOCAL for policy in policies]),
+        texts(payloads.wrap_all([order.arguments for order in orders])),
+        texts([order.policy_text for order in orders]),
+        texts([order.idempotency_key for order in orders]),
+    )

@@ -1,0 +1,285 @@
+"""Here lives the way to the database: sessions of ours, and the one place where driver errors become our own.
+
+Two kinds of sessions:
+
+- *pooled* ones, from one SQLAlchemy engine made at the first use (`Database.engine`), for everything that is asked
+  from any thread. They are autocommitted, know our prepared statements (`Database.session`), and are told to be dead
+  before they are used: a server that restarted has closed its end, which is one system call to see.
+- *pinned* ones (`Database.connect`, `Database.connect_async`), owned by a line, by ears, or by the hints.
+
+# Invariant: no connection crosses a fork. A child starts with a new pool and leaves its parent's sockets alone.
+"""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy.engine import URL
+
+from continuum.errors import JournalBusy, JournalError, JournalUnavailable, SchemaOutdated
+from continuum.journal.postgres.literals import whole
+from continuum.journal.postgres.names import Names, Statement
+
+__all__ = ["Database", "Session", "translate", "translated"]
+
+# Prepared statements are planned once, for any arguments. What the plan must be is pinned by the form of each
+# statement; these settings take away the choices that a generic estimate gets wrong (see tests/plans).
+SETTINGS: Final = (
+    "set plan_cache_mode = force_generic_plan; set jit = off; set enable_seqscan = off; set enable_mergejoin = off;"
+    " set max_parallel_workers_per_gather = 0; set default_transaction_isolation = 'read committed'; set standard_conforming_strings = on;"
+)
+# A commit waits for nobody; if a statement of ours ever did, it gives up after this. Stores have more patience.
+LINE_LOCK_TIMEOUT: Final = "set lock_timeout = '1s';"
+STORE_LOCK_TIMEOUT: Final = "set lock_timeout = '10s';"
+
+POOL_SIZE: Final = 8  # sessions kept; more are opened when more threads ask at the same moment
+POOL_OVERFLOW: Final = 24
+POOL_PATIENCE: Final = 30.0  # seconds a thread waits for one
+
+_UUID_TEXT: Final = psycopg2.extensions.new_type((2950,), "CONTINUUM_UUID", psycopg2.STRING)
+
+_BUSY_CLASSES: Final = frozenset({"40", "53", "55"})
+_CONNECTION_CLASSES: Final = frozenset({"08", "57"})
+_QUERY_CANCELLED: Final = "57014"
+_READ_ONLY: Final = "25006"  # a standby, or a primary that has become one
+_NO_TABLES: Final = frozenset({"42P01", "42703", "3F000"})
+
+
+def translate(error: BaseException) -> JournalError:
+    """Return the error to raise for one of psycopg2, of SQLAlchemy, or of a caller's own driver."""
+    cause = getattr(error, "orig", None) or error
+    code: str | None = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
+    first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    if isinstance(error, exc.TimeoutError):
+        return JournalBusy("every pooled connection is in use; use fewer threads, or ask again")
+    if code is None:
+        if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or (
+            type(cause).__name__ in {"OperationalError", "InterfaceError"}
+        ):
+            return JournalUnavailable(f"the database cannot be reached: {first}", sqlstate=None)
+        return JournalError(f"the driver refused a statement: {first}", sqlstate=None)
+    if code in _NO_TABLES:
+        message = f"the database lacks Continuum's tables, or has older ones ({first}): run `continuum migrate`"
+        return SchemaOutdated(message, sqlstate=code)
+    if code[:2] in _BUSY_CLASSES or code == _QUERY_CANCELLED:
+        return JournalBusy(f"the database refused for now ({code}): {first}", sqlstate=code)
+    if code[:2] in _CONNECTION_CLASSES or code == _READ_ONLY:
+        return JournalUnavailable(f"the database cannot answer now ({code}): {first}", sqlstate=code)
+    return JournalError(f"the database refused a statement ({code}): {first}", sqlstate=code)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let no driver error out of the block."""
+    try:
+        yield
+    except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
+        raise translate(error) from error
+
+
+class Session:
+    """A connection for one thread at a time that remembers which statements it has prepared."""
+
+    __slots__ = ("connection", "names", "prepared")
+
+    def __init__(self, connection: Any, names: Names, prepared: set[str]) -> None:
+        self.connection = connection
+        self.names = names
+        self.prepared = prepared
+
+    def run(self, statement: Statement, *arguments: str) -> list[tuple[Any, ...]]:
+        """Execute a prepared statement (arguments are literals, see `literals`) and return its rows."""
+        if statement.name not in self.prepared:
+            self.execute(self.names.prepare(statement))
+            self.prepared.add(statement.name)
+        return self.execute(statement.call(*arguments))
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Execute one statement as it is and return its rows."""
+        with self.connection.cursor() as cursor:
+            # SQLAlchemy makes its connections return uuid.UUID; ids are text here.
+            psycopg2.extensions.register_type(_UUID_TEXT, cursor)
+            cursor.execute(whole(sql), values)
+            return cursor.fetchall() if cursor.description is not None else []
+
+
+class Database:
+    """One database, one schema; makes every session this journal uses."""
+
+    def __init__(self, url: URL, *, schema: str, engine: Engine | None, application_name: str) -> None:
+        self.url = url
+        self.names = Names(schema)
+        self._given = engine
+        self._application_name = application_name
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._making = threading.Lock()
+        self._closed = False
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without a password."""
+        return f"{self.url.host or 'localhost'}:{self.url.port or 5432}/{self.url.database or ''}"
+
+    # -------------------------------------------------------------- pinned sessions
+
+    def connect(self, role: str, *, settings: str = STORE_LOCK_TIMEOUT) -> Any:
+        """Return a new autocommitted connection. Raises ``JournalUnavailable``."""
+        self._refuse_if_closed()
+        try:
+            connection = self._open(role)
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(SETTINGS + settings)
+        except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
+            raise self._unreachable(error) from error
+        return connection
+
+    def connect_async(self, role: str, *, preamble: str) -> Any:
+        """Return a new non-blocking connection on which the preamble has been executed.
+
+        Raises ``JournalUnavailable``; ``SchemaOutdated`` if the preamble prepares a statement on missing tables.
+        """
+        self._refuse_if_closed()
+        connection = None
+        try:
+            connection = psycopg2.connect(**self._arguments(role), async_=1)
+            psycopg2.extras.wait_select(connection)
+            with connection.cursor() as cursor:
+                cursor.execute(SETTINGS + preamble)
+                psycopg2.extras.wait_select(connection)
+        except psycopg2.Error as error:
+            if connection is not None:
+                connection.close()
+            raise self._unreachable(error) from error
+        return connection
+
+    def _open(self, role: str) -> Any:
+        if self._given is None:
+            return psycopg2.connect(**self._arguments(role))
+        fairy = self._given.raw_connection()
+        fairy.detach()
+        connection: Any = fairy.dbapi_connection
+        connection.rollback()
+        return connection
+
+    def _arguments(self, role: str) -> dict[str, Any]:
+        """Return what psycopg2 connects with. Dead peers are found within a minute, not two hours."""
+        arguments: dict[str, Any] = {
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "connect_timeout": 10,
+            **self.url.translate_connect_args(username="user", database="dbname"),
+            **self.url.query,
+            "application_name": f"{self._application_name} {role}",
+            "client_encoding": "UTF8",
+        }
+        if self._given is not None:
+            # The caller's engine may find its credentials by itself (a `creator`, an event): ask what it used.
+            with self._given.connect() as opened:
+                info = opened.connection.driver_connection.info  # type: ignore[union-attr]
+                arguments |= {**info.dsn_parameters, "password": info.password}
+                arguments["application_name"] = f"{self._application_name} {role}"
+                arguments.pop("options", None)
+        return arguments
+
+    # -------------------------------------------------------------- pooled sessions
+
+    @property
+    def engine(self) -> Engine:
+        """The pool, made at the first use and again after a fork."""
+        if self._engine is None or self._pid != os.getpid():
+            with self._making:
+                if self._engine is None or self._pid != os.getpid():
+                    self._refuse_if_closed()
+                    # The parent's pool is dropped, not closed: psycopg2 leaves a connection alone that was made in
+                    # another process, and its locks may be held by threads that do not exist here.
+                    self._engine = self._make_engine()
+                    self._pid = os.getpid()
+        return self._engine
+
+    def _make_engine(self) -> Engine:
+        engine = create_engine(
+            "postgresql+psycopg2://",
+            creator=lambda: self.connect("client"),
+            isolation_level="AUTOCOMMIT",
+            use_native_hstore=False,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_timeout=POOL_PATIENCE,
+            pool_use_lifo=True,
+        )
+        event.listen(engine, "checkout", _refuse_dead)
+        return engine
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Lend a pooled session. Driver errors inside the block are translated."""
+        fairy = None
+        try:
+            fairy = self.engine.raw_connection()
+            yield Session(fairy.dbapi_connection, self.names, fairy.info.setdefault("prepared", set()))
+        except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
+            known = translate(error)
+            if fairy is not None and isinstance(known, JournalUnavailable):
+                fairy.invalidate(error)
+            raise known from error
+        finally:
+            if fairy is not None:
+                fairy.close()
+
+    def run(self, statement: Statement, *arguments: str) -> list[tuple[Any, ...]]:
+        """Execute one prepared statement on a pooled session and return its rows."""
+        with self.session() as session:
+            return session.run(statement, *arguments)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Lend a pooled session inside a transaction, committed at the end of the block."""
+        with self.session() as session:
+            session.execute("begin")
+            try:
+                yield session
+            except BaseException:
+                if not session.connection.closed:
+                    session.execute("rollback")
+                raise
+            session.execute("commit")
+
+    def close(self) -> None:
+        """Close the pool; nothing can be opened any more."""
+        self._closed = True
+        engine, self._engine = self._engine, None
+        if engine is not None and self._pid == os.getpid():
+            engine.dispose()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise JournalUnavailable("this journal is closed")
+
+    def _unreachable(self, error: Exception) -> JournalError:
+        known = translate(error)
+        if isinstance(known, JournalUnavailable):
+            return JournalUnavailable(f"Postgres at {self.place}: {known.message}", sqlstate=known.fields.get("sqlstate"))
+        return known
+
+
+def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """See whether the server has closed its end: an idle connection with something to read is a dead one."""
+    watch: Callable[[int], Any] = _poll(connection.fileno())
+    if watch(0):
+        raise exc.InvalidatePoolError
+
+
+def _poll(descriptor: int) -> Callable[[int], Any]:
+    watcher = select.poll()
+    watcher.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
+    return watcher.poll

@@ -1,0 +1,181 @@
+"""Here lives the reading of runs: their rows, their events, their outcomes."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, Select, select
+
+from continuum.journal.postgres import tables
+from continuum.journal.postgres.database import Database, translated
+from continuum.journal.postgres.literals import ids
+from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.protocol import RunPage
+from continuum.model.events import TERMINAL, Event
+from continuum.model.ids import RunId, WorkerId, parse_run_id
+from continuum.model.runs import ENDED, Run, RunState
+
+__all__ = ["HISTORY", "OUTCOMES", "find_run", "list_runs", "read_events", "read_outcomes", "run_ids"]
+
+HISTORY: Final = Statement(
+    "history",
+    """
+    select e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location from continuum_events e
+    where e.run_id = $1::uuid and e.seq > $2::int order by e.seq limit $3::int
+    """,
+)
+
+# Notes may follow the terminal event (mail that came too late), so it is looked for from the end.
+OUTCOMES: Final = Statement(
+    "outcomes",
+    f"""
+    select g.id, t.state, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
+    from unnest($1::uuid[]) g(id)
+    cross join lateral (select r.chain_id from continuum_runs r where r.id = g.id offset 0) r
+    cross join lateral (
+        select t.id, t.state from continuum_runs t
+        where t.chain_id = r.chain_id and t.is_tip and t.state in ({", ".join(f"'{one}'" for one in sorted(ENDED))})
+        offset 0
+    ) t
+    cross join lateral (
+        select * from continuum_events e
+        where e.run_id = t.id and e.type in ({", ".join(f"'{one}'" for one in sorted(TERMINAL))})
+        order by e.seq desc limit 1
+    ) e
+    """,
+)
+
+_CURSOR_PREFIX: Final = b"after:"
+
+
+def read_events(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Event]:
+    """Return events from rows of (seq, type, command, name, payload, at, location)."""
+    return [
+        Event(seq, kind, command, name, payloads.unwrap(payload), at, location)
+        for seq, kind, command, name, payload, at, location in rows
+    ]
+
+
+def run_ids(given: Sequence[RunId]) -> str:
+    """Return an array literal of ids that came from outside."""
+    return ids([parse_run_id(run_id) for run_id in given])
+
+
+def read_outcomes(
+    rows: Iterable[tuple[Any, ...]], payloads: Payloads
+) -> Mapping[RunId, tuple[RunState, Event]]:
+    """Return state and terminal event by run id."""
+    found = {}
+    for run_id, state, *row in rows:
+        [event] = read_events([tuple(row)], payloads)
+        found[RunId(run_id)] = (RunState(state), event)
+    return found
+
+
+def find_run(database: Database, run_id: RunId, *, namespace: str | None, tip: bool) -> Run | None:
+    """Return the run, or the tip of its chain."""
+    asked = tables.runs
+    seen = tables.runs.alias() if tip else asked
+    query = _select_runs(seen)
+    if tip:
+        query = query.join(asked, asked.c.chain_id == seen.c.chain_id).where(seen.c.is_tip)
+    query = query.where(asked.c.id == run_id)
+    if namespace is not None:
+        query = query.where(asked.c.namespace == namespace)
+    rows = _fetch(database, query)
+    return _read_run(rows[0]) if rows else None
+
+
+def list_runs(
+    database: Database,
+    *,
+    namespace: str | None,
+    states: Sequence[RunState],
+    workflow: str | None,
+    limit: int,
+    cursor: str | None,
+) -> RunPage:
+    """Return a page of runs, newest first."""
+    runs = tables.runs
+    query = _select_runs(runs).order_by(runs.c.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(runs.c.id < _read_cursor(cursor))
+    if namespace is not None:
+        query = query.where(runs.c.namespace == namespace)
+    if states:
+        query = query.where(runs.c.state.in_([str(state) for state in states]))
+    if workflow is not None:
+        query = query.where(runs.c.workflow == workflow)
+    found = _fetch(database, query)
+    page = [_read_run(row) for row in found[:limit]]
+    return RunPage(page, _write_cursor(page[-1].id) if page and len(found) > limit else None)
+
+
+def _select_runs(seen: Any) -> Select[Any]:
+    attributes = tables.attributes
+    return select(seen, attributes.c.attributes).outerjoin_from(
+        seen, attributes, attributes.c.run_id == seen.c.id
+    )
+
+
+def _fetch(database: Database, query: Select[Any]) -> Sequence[Row[Any]]:
+    with translated(), database.engine.connect() as connection:
+        options = {"schema_translate_map": {None: database.names.schema}}
+        return connection.execution_options(**options).execute(query).all()
+
+
+def _read_run(row: Row[Any]) -> Run:
+    return Run(
+        id=RunId(row.id),
+        chain_id=row.chain_id,
+        namespace=row.namespace,
+        workflow=row.workflow,
+        version=row.version,
+        version_hash=row.version_hash,
+        state=RunState(row.state),
+        last_seq=row.last_seq,
+        created_at=_moment(row.created_at),
+        started_at=_optional_moment(row.started_at),
+        completed_at=_optional_moment(row.completed_at),
+        wake_at=_optional_moment(row.wake_at),
+        retention_until=_optional_moment(row.retention_until),
+        stuck_reason=row.stuck_reason,
+        cancel_requested_at=_optional_moment(row.cancel_requested_at),
+        idempotency_key=row.idempotency_key,
+        trace_context=row.trace_context,
+        lease_owner=None if row.lease_owner is None else WorkerId(row.lease_owner),
+        lease_token=row.lease_token,
+        grants=row.grants,
+        is_tip=row.is_tip,
+        parent_id=None if row.parent_id is None else RunId(row.parent_id),
+        continued_from=None if row.continued_from is None else RunId(row.continued_from),
+        attributes=row.attributes or {},
+    )
+
+
+def _moment(at: datetime) -> datetime:
+    # The session's time zone is the database's; ours is UTC.
+    return at.astimezone(UTC)
+
+
+def _optional_moment(at: datetime | None) -> datetime | None:
+    return None if at is None else _moment(at)
+
+
+def _write_cursor(run_id: RunId) -> str:
+    return base64.urlsafe_b64encode(_CURSOR_PREFIX + run_id.encode()).decode()
+
+
+def _read_cursor(cursor: str) -> RunId:
+    try:
+        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
+        if not text.startswith(_CURSOR_PREFIX):
+            raise ValueError(cursor)  # noqa: TRY301 - all forgeries get the same answer
+        return parse_run_id(text.removeprefix(_CURSOR_PREFIX).decode())
+    except (ValueError, binascii.Error) as error:
+        raise ValueError(f"{cursor[:80]!r} is not a cursor of list_runs") from error
+
+

@@ -1,0 +1,135 @@
+"""Here lives the joining of a caller's own transaction: ``connection=`` of start, post and their kin.
+
+A joined statement is an ordinary one with plain parameters, sent over the caller's connection. It never commits, never
+rolls back, prepares nothing and changes no setting, and it raises nothing that a retry of ours could have avoided.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import Connection, Engine, exc, text
+from sqlalchemy.orm import Session, scoped_session
+
+from continuum.errors import ConfigError
+from continuum.journal.postgres.database import translate
+from continuum.journal.postgres.literals import whole
+
+__all__ = ["Joined", "join"]
+
+_PARAMETER: Final = re.compile(r"\$(\d+)")
+_ADVICE: Final = (
+    "pass a SQLAlchemy Connection or Session, a psycopg2 or psycopg 3 connection, or Django's `connection`; it must"
+    " belong to the database of this journal"
+)
+
+
+class Joined(Protocol):
+    """A caller's open transaction."""
+
+    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute one statement with numbered parameters (``$1``) and return its rows."""
+
+
+def join(connection: Any) -> Joined:
+    """Return the way to execute statements on a caller's connection. Raises ``ConfigError`` if there is none."""
+    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in type(connection).__mro__}
+    if isinstance(connection, (Session, scoped_session)):
+        return _SQLAlchemy(connection.connection())
+    if isinstance(connection, Connection):
+        return _SQLAlchemy(connection)
+    if any("Async" in name for name in names) or names & {"asyncpg.Connection"}:
+        raise ConfigError(
+            f"connection= is asynchronous ({kind}), and starting is not: in SQLAlchemy use"
+            " `await connection.run_sync(lambda sync: continuum.start(..., connection=sync))`, else open a synchronous one"
+        )
+    if isinstance(connection, Engine) or "psycopg_pool.ConnectionPool" in names:
+        raise ConfigError(f"connection= is {kind}, which has no transaction of its own: {_ADVICE}")
+    if isinstance(connection, (psycopg2.extensions.connection, psycopg2.extensions.cursor)):
+        return _join_psycopg2(connection)
+    if names & {"psycopg.Connection", "psycopg.Cursor"}:
+        return _join_psycopg3(connection)
+    if names & {"sqlalchemy.PoolProxiedConnection", "sqlalchemy._ConnectionFairy"}:
+        return join(connection.driver_connection)
+    if type(connection).__module__.startswith("django.") and hasattr(connection, "cursor"):
+        return _Cursor(connection.cursor())
+    raise ConfigError(f"connection= is {kind}, which cannot be joined: {_ADVICE}")
+
+
+def _join_psycopg2(given: Any) -> Joined:
+    connection = given.connection if isinstance(given, psycopg2.extensions.cursor) else given
+    if connection.async_:
+        raise ConfigError("connection= is an asynchronous psycopg2 connection: pass one opened without async_=1")
+    # A caller's cursor_factory may return dicts; ours must return tuples.
+    return _Cursor(connection.cursor(cursor_factory=psycopg2.extensions.cursor))
+
+
+def _join_psycopg3(given: Any) -> Joined:
+    # psycopg 3 is the caller's: it is loaded if there is such a connection, and we never import it ourselves.
+    psycopg = sys.modules["psycopg"]
+    connection = given if isinstance(given, psycopg.Connection) else given.connection
+    # A cursor of the plain class: a caller's cursor_factory may bind on the client, its row_factory return dicts.
+    return _Cursor(psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row))
+
+
+class _Cursor:
+    """A cursor of a driver with ``%(name)s`` parameters, used for one statement."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute and fetch."""
+        _check(values)
+        try:
+            with self._cursor as cursor:
+                cursor.execute(_PARAMETER.sub(r"%(p\1)s", sql), _numbered(values))
+                return [tuple(_plain(value) for value in row) for row in cursor.fetchall()]
+        except Exception as error:
+            if _is_driver_error(error):
+                raise translate(error) from error
+            raise
+
+
+class _SQLAlchemy:
+    """A SQLAlchemy connection, whatever synchronous driver is below it."""
+
+    def __init__(self, connection: Connection) -> None:
+        if connection.dialect.name != "postgresql":
+            raise ConfigError(f"connection= belongs to a {connection.dialect.name} database: {_ADVICE}")
+        self._connection = connection
+
+    def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute and fetch."""
+        _check(values)
+        try:
+            rows = self._connection.execute(text(_PARAMETER.sub(r":p\1", sql)), _numbered(values))
+            return [tuple(_plain(value) for value in row) for row in rows]
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+
+
+def _numbered(values: Sequence[Any]) -> dict[str, Any]:
+    return {f"p{number}": str(value) if isinstance(value, str) else value for number, value in enumerate(values, 1)}
+
+
+def _check(values: Sequence[Any]) -> None:
+    for value in values:
+        if isinstance(value, str):
+            whole(value)
+
+
+def _plain(value: Any) -> Any:
+    # psycopg 3 returns uuid.UUID, psycopg2 text.
+    return str(value) if type(value).__name__ == "UUID" else value
+
+
+def _is_driver_error(error: Exception) -> bool:
+    return any(cls.__name__ == "Error" and hasattr(error, "__module__") for cls in inspect.getmro(type(error))) or (
+        isinstance(error, psycopg2.Error)
+    )

@@ -1,0 +1,300 @@
+"""Here lives what pools ask: claiming tasks, and reporting how attempts ended.
+
+# Invariant: every write names (run, command, attempt, worker) and the state ``leased``. What does not match is stale,
+writes nothing, and is told so. Nothing here locks a row of a run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import Connection, exc
+
+from continuum.journal.postgres.database import Database, Session, translate
+from continuum.journal.postgres.literals import ids, integer, integers, text, texts
+from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.protocol import TransactionalTask
+from continuum.model.events import EventType
+from continuum.model.failures import Failure
+from continuum.model.ids import RunId, WorkerId
+from continuum.model.policies import ActivityPolicy
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
+from continuum.telemetry.probes import probe
+
+__all__ = ["CLAIM_TASKS", "FINISH", "FIND_RESULT", "HELD", "KEEP_RESULT", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_KEPT_ERRORS: Final = 10  # the last ones; a task may be tried a thousand times
+_TASK: Final = """t.run_id, t.command, t.attempt, t.activity, t.arguments::text, t.policy::text,
+                  t.idempotency_key, t.heartbeat::text"""
+_MINE: Final = "t.claimed_by = $1::uuid and t.state = 'leased'"
+_THIS: Final = f"t.run_id = $2::uuid and t.command = $3::int and t.attempt = $4::int and {_MINE}"
+
+# Each queue is asked by itself, so that a full one hides nothing; more may be locked than are taken, for a moment.
+CLAIM_TASKS: Final = Statement(
+    "claim_tasks",
+    f"""
+    with free as materialized (
+        select f.* from unnest($3::text[], $4::int[]) q(name, room) cross join lateral (
+            select t.run_id, t.command, t.priority, t.available_at from continuum_tasks t
+            where t.queue = q.name and t.executor = $2::text and t.state = 'available' and t.available_at <= now()
+            order by t.priority desc, t.available_at limit q.room for update skip locked
+        ) f
+    ), best as materialized (
+        select * from free order by priority desc, available_at, run_id, command limit $5::int
+    ), claimed as (
+        update continuum_tasks t set state = 'leased', claimed_by = $1::uuid, claimed_at = clock_timestamp()
+        from best where t.run_id = best.run_id and t.command = best.command
+        returning {_TASK}, t.priority, t.available_at
+    )
+    select t.run_id, t.command, t.attempt, t.activity, t.arguments, t.policy, t.idempotency_key, t.heartbeat
+    from claimed t order by t.priority desc, t.available_at, t.run_id, t.command
+    """,
+)
+
+FINISH: Final = Statement(
+    "finish",
+    f"""
+    with gone as (
+        delete from continuum_tasks t where {_THIS} returning t.run_id, t.command
+    )
+    insert into continuum_inbox (chain_id, run_id, kind, command, payload)
+    select r.chain_id, g.run_id, $5::text, g.command, $6::json
+    from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r
+    returning id
+    """,
+)
+
+# Kept although the claim may be gone: the effect has happened, and must not be repeated.
+KEEP_RESULT: Final = Statement(
+    "keep_result",
+    """
+    with kept as (
+        insert into continuum_activity_results (activity, key, run_id, payload)
+        values ($1::text, $2::text, $3::uuid, $4::json) on conflict do nothing returning payload::text
+    )
+    select payload from kept
+    union all
+    select payload::text from continuum_activity_results where activity = $1::text and key = $2::text
+    """,
+)
+FIND_RESULT: Final = Statement(
+    "find_result",
+    "select payload::text from continuum_activity_results where activity = $1::text and key = $2::text",
+)
+
+RETRY: Final = Statement(
+    "retry",
+    f"""
+    update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null,
+        attempt = t.attempt + 1, available_at = clock_timestamp() + $6::bigint * interval '1 microsecond',
+        errors = (select json_agg(e.value order by e.number) from (
+            select value, number from json_array_elements(t.errors) with ordinality x(value, number)
+            where number > json_array_length(t.errors) - {_KEPT_ERRORS - 1}
+            union all select $5::json, {2**31}) e)
+    where {_THIS}
+    returning 1
+    """,
+)
+
+PROGRESS: Final = Statement(
+    "progress",
+    f"""
+    update continuum_tasks t set heartbeat = coalesce($5::json, t.heartbeat), heartbeat_at = clock_timestamp()
+    where {_THIS}
+    returning 1
+    """,
+)
+
+HELD: Final = Statement(
+    "held", f"select {_TASK} from continuum_tasks t where {_MINE} order by t.run_id, t.command"
+)
+
+PUT_BACK: Final = Statement(
+    "put_back",
+    f"""
+    update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null
+    from unnest($2::uuid[], $3::int[], $4::int[]) d(run_id, command, attempt)
+    where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and {_MINE}
+    returning 1
+    """,
+)
+
+OF_RUN: Final = Statement(
+    "of_run",
+    """
+    select t.run_id, t.command, t.activity, t.queue, t.priority, t.state, t.attempt, t.max_attempts,
+           (extract(epoch from t.available_at) * 1000000)::bigint, t.claimed_by,
+           (extract(epoch from t.claimed_at) * 1000000)::bigint, t.heartbeat::text,
+           (extract(epoch from t.heartbeat_at) * 1000000)::bigint, (t.errors -> -1)::text
+    from continuum_tasks t where t.run_id = $1::uuid order by t.command
+    """,
+)
+
+
+class PostgresTasks:
+    """``Journal.tasks``."""
+
+    def __init__(self, database: Database, payloads: Payloads) -> None:
+        self._database = database
+        self._payloads = payloads
+
+    def claim(
+        self, worker: WorkerId, *, queues: Mapping[str, int], limit: int, executor: str = "local"
+    ) -> list[ClaimedTask]:
+        """Claim free due tasks, by priority, then age."""
+        room = {name: min(most, limit) for name, most in queues.items() if min(most, limit) > 0}
+        if not room:
+            return []
+        rows = self._database.run(
+            CLAIM_TASKS,
+            text(worker),
+            text(executor),
+            texts(list(room)),
+            integers(room.values()),
+            integer(limit),
+        )
+        return [self._read(row) for row in rows]
+
+    def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
+        """End the attempt and post its outcome."""
+        with self._database.session() as session:
+            return self.finish_in(session, worker, outcome)
+
+    def finish_in(self, session: Session, worker: WorkerId, outcome: TaskOutcome) -> bool:
+        """End the attempt on this session, whatever transaction it is in."""
+        if outcome.failure is None:
+            kind, payload = EventType.ACTIVITY_COMPLETED, outcome.payload
+        else:
+            kind, payload = EventType.ACTIVITY_FAILED, outcome.failure.encode()
+        claim = (text(worker), text(outcome.run_id), integer(outcome.command), integer(outcome.attempt))
+        # Crash: before the answer the outcome may be posted or not; handing it in again posts it at most once.
+        posted = session.run(FINISH, *claim, text(kind), text(self._payloads.wrap(payload)))
+        return bool(posted)
+
+    def finish_keyed(self, worker: WorkerId, outcome: TaskOutcome, *, key: str) -> tuple[bool, str]:
+        """End the attempt with the first result ever stored under the key."""
+        assert outcome.payload is not None, "only a success has a result to keep"
+        with self._database.transaction() as session:
+            winner = self._keep(session, outcome, key)
+            # Crash: the result and the letter come together or not at all.
+            probe("task.kept")
+            first = TaskOutcome(outcome.run_id, outcome.command, outcome.attempt, outcome.activity, winner)
+            held = self.finish_in(session, worker, first)
+        return held, winner
+
+    def _keep(self, session: Session, outcome: TaskOutcome, key: str) -> str:
+        payload = text(self._payloads.wrap(outcome.payload))
+        rows = session.run(KEEP_RESULT, text(outcome.activity), text(key), text(outcome.run_id), payload)
+        if not rows:
+            # It had to wait for another one's insert, and its snapshot is older than that.
+            rows = session.run(FIND_RESULT, text(outcome.activity), text(key))
+        return str(self._payloads.unwrap(rows[0][0]))
+
+    def find_result(self, activity: str, key: str) -> str | None:
+        """Return a kept result."""
+        rows = self._database.run(FIND_RESULT, text(activity), text(key))
+        return self._payloads.unwrap(rows[0][0]) if rows else None
+
+    def retry(self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta) -> bool:
+        """Free the task for its next attempt."""
+        stored = text(self._payloads.wrap(failure.encode()))
+        return bool(
+            self._database.run(RETRY, *_claim(worker, task), stored, integer(delay // _MICROSECOND))
+        )
+
+    def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
+        """Record a sign of life."""
+        return bool(
+            self._database.run(PROGRESS, *_claim(worker, task), text(self._payloads.wrap(details)))
+        )
+
+    def held(self, worker: WorkerId) -> list[ClaimedTask]:
+        """Return the worker's claims."""
+        return [self._read(row) for row in self._database.run(HELD, text(worker))]
+
+    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
+        """Free tasks that have not begun."""
+        if not tasks:
+            return 0
+        return len(
+            self._database.run(
+                PUT_BACK,
+                text(worker),
+                ids([task.run_id for task in tasks]),
+                integers([task.command for task in tasks]),
+                integers([task.attempt for task in tasks]),
+            )
+        )
+
+    @contextmanager
+    def transaction(self, worker: WorkerId) -> Iterator[TransactionalTask]:
+        """Lend a SQLAlchemy connection whose transaction also takes the outcome."""
+        try:
+            with self._database.engine.connect() as connection:
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
+                with connection.begin() as transaction:
+                    yield _Transaction(self, self._database, connection, worker)
+                    # Crash: what the activity wrote and its outcome come together or not at all.
+                    probe("task.transaction")
+                    if transaction.is_active:
+                        transaction.commit()
+        except exc.OperationalError as error:
+            raise translate(error) from error
+
+    def of_run(self, run_id: RunId) -> list[TaskRecord]:
+        """Return a run's tasks, by command."""
+        unwrap = self._payloads.unwrap
+        found = []
+        for row in self._database.run(OF_RUN, text(run_id)):
+            error = unwrap(row[13])
+            found.append(
+                TaskRecord(
+                    *row[:11], unwrap(row[11]), row[12], None if error is None else Failure.parse(error)
+                )
+            )
+        return found
+
+    def _read(self, row: tuple[Any, ...]) -> ClaimedTask:
+        run_id, command, attempt, activity, arguments, policy, key, heartbeat = row
+        unwrap = self._payloads.unwrap
+        return ClaimedTask(
+            run_id, command, attempt, activity, str(unwrap(arguments)), _policy(policy), key, unwrap(heartbeat)
+        )
+
+
+class _Transaction:
+    """A :class:`~continuum.journal.protocol.TransactionalTask`."""
+
+    def __init__(
+        self, tasks: PostgresTasks, database: Database, connection: Connection, worker: WorkerId
+    ) -> None:
+        self.connection: Any = connection
+        self._tasks = tasks
+        self._database = database
+        self._worker = worker
+
+    def finish(self, outcome: TaskOutcome) -> bool:
+        """End the attempt when the transaction commits. False: the claim is gone, all is undone."""
+        try:
+            driver = self.connection.connection.driver_connection
+            session = Session(driver, self._database.names, self.connection.info.setdefault("prepared", set()))
+            if self._tasks.finish_in(session, self._worker, outcome):
+                return True
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+        self.connection.rollback()
+        return False
+
+
+def _claim(worker: WorkerId, task: ClaimedTask) -> tuple[str, str, str, str]:
+    return text(worker), text(task.run_id), integer(task.command), integer(task.attempt)
+
+
+@lru_cache(maxsize=512)
+def _policy(stored: str) -> ActivityPolicy:
+    # The texts are those of declarations: a handful of them, however many tasks there are.
+    return ActivityPolicy.parse(stored)
