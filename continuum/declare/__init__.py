@@ -1,0 +1,1 @@
+"""Here lives what a workflow or an activity says about itself: decorators, names, options, signals."""
