@@ -1,0 +1,46 @@
+"""Here lives the search for the line of workflow code that asked for something.
+
+Only done while a run is live, and to explain drift: walking frames costs more than replaying a command.
+"""
+
+import sys
+from types import CodeType
+from typing import Final
+
+__all__ = ["caller", "stop_at"]
+
+# Frames of these packages are plumbing: the reader wants the line that called them.
+_PLUMBING: Final = frozenset({"asyncio", "anyio", "contextlib", "continuum"})
+_stops: Final[set[CodeType]] = set()
+_short: Final[dict[tuple[str, str], str]] = {}
+
+
+def stop_at(code: CodeType) -> None:
+    """Name a function of ours that steps workflow code: what lies below its frame is the host, not the workflow."""
+    _stops.add(code)
+
+
+def caller() -> str | None:
+    """Return ``path:line`` of the innermost frame of workflow code; None if there is none."""
+    frame = sys._getframe(1)  # noqa: SLF001 - there is no public way to look at frames this cheaply
+    while frame is not None:
+        code = frame.f_code
+        if code in _stops:
+            return None
+        module = frame.f_globals.get("__name__") or ""
+        if module.partition(".")[0] not in _PLUMBING:
+            return f"{_shortened(code.co_filename, module)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _shortened(filename: str, module: str) -> str:
+    # `/srv/app/myapp/flows.py` of module `myapp.flows` is `myapp/flows.py` on every host.
+    known = _short.get((filename, module))
+    if known is None:
+        depth = 1 if module == "__main__" else module.count(".") + 1
+        parts = filename.replace("\\", "/").split("/")
+        if parts[-1] == "__init__.py":
+            depth += 1
+        known = _short[filename, module] = "/".join(parts[-depth:])
+    return known

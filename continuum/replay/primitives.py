@@ -1,0 +1,99 @@
+"""Here live the tasks, futures and timers of a workflow's event loop.
+
+They are asyncio's own (in C), with one difference: each hashes by the number of its creation. asyncio keeps them in
+sets (`wait`, the tasks a TaskGroup aborts), and a set's order follows its hashes, which by default are addresses in
+memory: different in every process.
+
+The numbers of a run begin at an offset drawn from its seed. They must not begin at 0: asyncio keeps all tasks of the
+process in one set, where ten thousand parked runs would have ten thousand equal hashes.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Future", "Mailbox", "Task", "Timer"]
+
+T = TypeVar("T")
+
+
+class Task(asyncio.Task[T], Generic[T]):
+    """A task of workflow code."""
+
+    __slots__ = ("serial",)
+    serial: int
+
+    def __hash__(self) -> int:
+        return self.serial
+
+
+class Future(asyncio.Future[T], Generic[T]):
+    """A future of workflow code."""
+
+    __slots__ = ("serial",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, serial: int) -> None:
+        super().__init__(loop=loop)
+        self.serial = serial
+
+    def __hash__(self) -> int:
+        return self.serial
+
+
+class Timer(asyncio.TimerHandle):
+    """What `call_later` returns: a callback bound to a durable timer.
+
+    :ivar command: number of its ``timer_started`` command.
+    :ivar fire_at: microseconds since the epoch.
+    """
+
+    __slots__ = ("command", "fire_at")
+
+    def __init__(self, command: int, fire_at: int, *call: Any) -> None:
+        super().__init__(fire_at / 1_000_000, *call)
+        self.command = command
+        self.fire_at = fire_at
+
+
+class Mailbox:
+    """Signals of one name that were received and not yet consumed, and who waits for them.
+
+    Works as `asyncio.Queue` does: a signal stays here until the waiter resumes and takes it, so a waiter that is
+    cancelled after it was woken, and before it ran, loses nothing.
+    """
+
+    __slots__ = ("_loop", "_waiters", "payloads")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self.payloads: deque[str] = deque()
+
+    def put(self, payload: str) -> None:
+        """Add a signal and wake the waiter that came first."""
+        self.payloads.append(payload)
+        self._wake()
+
+    async def take(self) -> str:
+        """Wait for the oldest signal, remove it and return its payload."""
+        while not self.payloads:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                waiter.cancel()
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                if self.payloads and not waiter.cancelled():
+                    # Woken, and cancelled before it ran: the next one takes the signal.
+                    self._wake()
+                raise
+        return self.payloads.popleft()
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
