@@ -1,0 +1,1 @@
+"""Here lives what Continuum is made to do."""
