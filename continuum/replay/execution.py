@@ -28,9 +28,10 @@ from continuum.model.decisions import Decision
 from continuum.model.events import Event, EventType
 from continuum.model.failures import Failure, FailureKind, describe_exception
 from continuum.model.runs import LOOP_VERSION, RunState, Started
+from continuum.replay.drift import drift
 from continuum.replay.entry import Entry, RunInfo
 from continuum.replay.eviction import evict_loop
-from continuum.replay.ledger import Ledger, drift
+from continuum.replay.ledger import Ledger
 from continuum.replay.loop import DeterministicLoop
 
 __all__ = ["Entry", "Execution", "RunInfo"]

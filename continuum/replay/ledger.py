@@ -17,14 +17,15 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from continuum.errors import ReplayDriftError, ReplayError, SpinError
+from continuum.errors import ReplayError, SpinError
 from continuum.model.codec import same_payload
 from continuum.model.decisions import LogLine
 from continuum.model.events import Event, EventType
 from continuum.model.tasks import TaskOrder
+from continuum.replay.drift import describe, describe_event, drift
 from continuum.replay.locations import caller
 
-__all__ = ["Ledger", "RunEvicted", "drift"]
+__all__ = ["Ledger", "RunEvicted"]
 
 _COMMAND: Final = 1
 _COMPLETION: Final = 2
@@ -51,7 +52,6 @@ _COLUMN: Final[dict[str, int]] = {
     EventType.RUN_CONTINUED.value: _TERMINAL,
 }
 _PATCH: Final = EventType.PATCH_MARKED
-_SHOWN: Final = 200
 
 # A dead run may swallow what effects raise, and try again for ever. After this many refusals it gets no exception any
 # more but something that never completes, so that its coroutine suspends and can be ended.
@@ -164,7 +164,9 @@ class Ledger:
             )
         self._skip_markers()
         if self.next < self._recorded_count:
-            raise drift(self.next, _told(self._recorded[self.next]), "nothing: the code no longer asks for this")
+            raise drift(
+                self.next, describe_event(self._recorded[self.next]), "nothing: the code no longer asks for this"
+            )
         self._recorded = self.completions = ()
         self.due = self.cursor = self.inline_due = 0
         self.live = True
@@ -350,9 +352,9 @@ class Ledger:
 
     def _drifted(self, kind: EventType, name: str | None, payload: str | None) -> BaseException:
         number = self.next
-        requested = _described(kind, name, payload)
+        requested = describe(kind, name, payload)
         if number < self._recorded_count:
-            recorded = _told(self._recorded[number])
+            recorded = describe_event(self._recorded[number])
         elif self.terminal is not None:
             recorded = f"the end of the run ({self.terminal.type})"
         else:
@@ -368,38 +370,3 @@ class _Eviction:
 
     def __call__(self) -> BaseException:
         return RunEvicted("the run is being taken out of memory")
-
-
-def drift(number: int, recorded: str, requested: str, location: str | None = None) -> ReplayDriftError:
-    """Return the error that tells where history and code part."""
-    where = f" at {location}" if location else ""
-    return ReplayDriftError(
-        f"command {number}: the history has {recorded}; the code asks for {requested}{where}. Deploy code that asks for"
-        " what was recorded, and put the change behind patched(), or declare it as a new version.",
-        command=number,
-        recorded=recorded,
-        requested=requested,
-        location=location or "",
-    )
-
-
-def _told(event: Event) -> str:
-    text = _described(event.type, event.name, event.payload if event.type != EventType.VALUE_RECORDED else None)
-    return f"{text} (recorded at {event.location})" if event.location else text
-
-
-def _described(kind: str, name: str | None, payload: str | None) -> str:
-    shown = "" if payload is None else payload if len(payload) <= _SHOWN else payload[:_SHOWN] + "…"
-    match kind:
-        case "activity_scheduled":
-            return f"activity {name} with {shown}"
-        case "timer_started":
-            return f"a timer of {shown} µs"
-        case "signal_awaited":
-            return f"a wait for signal {name!r}"
-        case "value_recorded":
-            return f"side effect {name}"
-        case "patch_marked":
-            return f"patch {name!r}"
-        case _:
-            return kind

@@ -35,7 +35,7 @@ from typing import Any, Final
 from continuum.errors import SpinError
 from continuum.model.events import Event, EventType
 from continuum.replay import locations
-from continuum.replay.ledger import drift
+from continuum.replay.drift import drift
 from continuum.replay.primitives import Mailbox, Timer
 from continuum.replay.scheduling import SchedulingLoop
 
