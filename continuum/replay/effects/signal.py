@@ -1,4 +1,4 @@
-"""Here lives the effect that waits for the outside: a signal."""
+"""Here live the effects that wait for the outside: signals, and conditions over what signals have changed."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,7 @@ from continuum.model.events import EventType
 from continuum.replay.effects.base import current_loop, seconds_of
 from continuum.replay.loop import DeterministicLoop
 
-__all__ = ["wait_signal"]
+__all__ = ["wait_signal", "wait_until"]
 
 _AWAITED: Final = EventType.SIGNAL_AWAITED
 
@@ -51,3 +51,28 @@ async def _receive(loop: DeterministicLoop, name: str, seconds: float | None, de
         f"signal {name!r} carried a value that cannot be decoded: {failure}",
         path=getattr(failure, "path", "") or f"signal {name}",
     )
+
+
+def wait_until(predicate: Callable[[], Any], timeout: timedelta | float | None = None) -> Coroutine[Any, Any, None]:
+    """Wait until the predicate is true. It is asked at once, and again whenever the run has come to rest.
+
+    The predicate must only look at the workflow's own variables. What it raises is raised here. Raises ``TimeoutError``
+    after ``timeout``, ``NotInWorkflow``.
+    """
+    loop = current_loop("wait_until()")
+    if not callable(predicate):
+        message = f"wait_until() takes a function without arguments, not {predicate!r}"
+        raise TypeError(message)
+    seconds = None if timeout is None else seconds_of(timeout, "the timeout")
+    return _until(loop, predicate, seconds)
+
+
+async def _until(loop: DeterministicLoop, predicate: Callable[[], Any], seconds: float | None) -> None:
+    if loop.check(predicate):
+        return
+    condition = loop.add_condition(predicate)
+    if seconds is None:
+        await condition
+    else:
+        async with asyncio.timeout(seconds):
+            await condition
