@@ -189,7 +189,7 @@ def _of_activity(
         else f"; last error: {error.type_name}: {error.message.splitlines()[0] if error.message else ''}"
     )
     if row.claimed_by is not None:
-        return _of_claimed(row, what + "{}" + last, alive, every, now)
+        return _of_claimed(row, what, last, alive=alive, every=every, now=now)
     available = moment(row.available_at)
     if available > now:
         return Finding(weight=Weight.FINE, text=f"{what} begins {_when(available, now)}{last}")
@@ -208,6 +208,8 @@ def _of_activity(
 def _of_claimed(
     row: TaskRecord,
     what: str,
+    last: str,
+    *,
     alive: Mapping[WorkerId, WorkerRecord],
     every: Mapping[WorkerId, WorkerRecord],
     now: datetime,
@@ -217,11 +219,11 @@ def _of_claimed(
     claimant = WorkerId(row.claimed_by or "")
     worker = every.get(claimant)
     if claimant in alive and worker is not None:
-        return Finding(weight=Weight.FINE, text=what.format(f" runs on {_name(worker)}{since}{beat}"))
+        return Finding(weight=Weight.FINE, text=f"{what} runs on {_name(worker)}{since}{beat}{last}")
     who = claimant if worker is None else _name(worker)
     return Finding(
         weight=Weight.SLOW if alive else Weight.BLOCKED,
-        text=what.format(f" was running on {who}, which is dead{beat}; the next sweep offers it again"),
+        text=f"{what} was running on {who}, which is dead{beat}; the next sweep offers it again{last}",
         remedy=None if alive else "start a dispatcher",
     )
 
