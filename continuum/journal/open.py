@@ -1,14 +1,16 @@
 """Here lives the one place that chooses a wing."""
 
+from pathlib import Path
 from typing import Any
 
 from continuum.errors import ConfigError
 from continuum.journal.memory.journal import MemoryJournal
+from continuum.journal.postgres.embedded import EmbeddedPostgres, start_embedded
 from continuum.journal.postgres.journal import PostgresJournal
 from continuum.journal.protocol import Journal
 from continuum.model.codec import PayloadWrapper
 
-__all__ = ["open_journal"]
+__all__ = ["migrate_database", "open_journal", "start_embedded_database"]
 
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
 _ADVICE = (
@@ -42,3 +44,15 @@ def open_journal(
         )
     scheme = url.partition("://")[0] if "://" in url else url[:20]
     raise ConfigError(f"no journal understands the database URL {scheme!r}…: {_ADVICE}")
+
+
+def migrate_database(url: str, *, schema: str = "public") -> str:
+    """Bring a database to this release's tables and return the revision reached. Raises ``JournalUnavailable``."""
+    from continuum.journal.postgres.migrate import upgrade  # noqa: PLC0415 - Alembic takes a while to load
+
+    return upgrade(url, schema)
+
+
+def start_embedded_database(directory: Path | None = None, *, persistent: bool = False) -> EmbeddedPostgres:
+    """Start a Postgres of our own, or join the one in that directory (see ``journal.postgres.embedded``)."""
+    return start_embedded(directory, persistent=persistent)

@@ -34,6 +34,7 @@ __all__ = [
     "LOAD",
     "LOOK",
     "MAIL",
+    "QUEUES",
     "REGRANT",
     "RELEASE",
     "STICK",
@@ -42,6 +43,7 @@ __all__ = [
     "load_call",
     "look_call",
     "mail_call",
+    "orphaned",
     "read_claimed",
     "read_look",
     "read_messages",
@@ -136,7 +138,8 @@ REGRANT: Final = Statement(
     """,
 )
 
-# Always a statement after the grant: its snapshot holds whatever the grant has waited for.
+# Always a statement after the grant: its snapshot holds whatever the grant has waited for. With $4, only runs that were
+# granted in this very transaction: the token asked for may be an older grant's plus one.
 LOAD: Final = Statement(
     "load",
     f"""
@@ -144,6 +147,7 @@ LOAD: Final = Statement(
         select {_RUN_COLUMNS}, false as stale
         from unnest($2::uuid[], $3::bigint[]) g(id, token) join continuum_runs r on r.id = g.id
         where r.lease_owner = $1::uuid and r.lease_token = g.token
+          and (not $4::boolean or r.xmin = pg_current_xact_id_if_assigned()::xid)
     )
     {_LOAD}
     """,
@@ -159,9 +163,26 @@ _MAIL: Final = """
 """
 MAIL: Final = Statement("mail", _MAIL)
 
-_FREE_TASK: Final = """
+# The queues asked for, or, if none are named, all in which a task is free: one probe of the index for each.
+QUEUES: Final = """
+    with recursive found as (
+        (select t.queue as name from continuum_tasks t where {queues} is null and t.state = 'available'
+         order by t.queue limit 1)
+        union all
+        select (select t.queue from continuum_tasks t where t.queue > f.name and t.state = 'available'
+                order by t.queue limit 1)
+        from found f where f.name is not null
+    ), q as (
+        select name from unnest({queues}) asked(name)
+        union all
+        select name from found where name is not null
+    )
+"""
+
+_FREE_TASK: Final = f"""
     exists (
-        select 1 from unnest($5::text[]) q(name) cross join lateral (
+        {QUEUES.format(queues="$5::text[]")}
+        select 1 from q cross join lateral (
             select 1 from continuum_tasks t
             where t.queue = q.name and t.executor = 'local' and t.state = 'available' and t.available_at <= now()
             limit 1
@@ -189,7 +210,7 @@ _CLAIMABLE: Final = f"""
 """
 
 
-def skip_scan(table: str, column: str) -> str:
+def _skip_scan(table: str, column: str) -> str:
     """Return a recursive query body that lists the distinct values of an indexed column, one probe each."""
     return f"""
         (select {column} as holder from {table} where {column} is not null order by {column} limit 1)
@@ -202,7 +223,7 @@ def skip_scan(table: str, column: str) -> str:
 def orphaned(table: str, column: str) -> str:
     """Return a query for the holders in a table that no longer exist."""
     return f"""
-        with recursive s as ({skip_scan(table, column)})
+        with recursive s as ({_skip_scan(table, column)})
         select s.holder from s where s.holder is not null
           and not exists (select 1 from continuum_workers w where w.id = s.holder)
     """  # noqa: S608 - the two names are ours
@@ -281,12 +302,13 @@ def regrant_call(request: RegrantRequest) -> str:
     """Return the text that re-grants, then loads under the new tokens: two statements, one round trip."""
     grants = request.grants
     regrant = REGRANT.call(text(request.worker), *_grants(grants))
-    return f"{regrant}; {load_call(request.worker, [Grant(grant.run_id, grant.token + 1) for grant in grants])}"
+    raised = [Grant(grant.run_id, grant.token + 1) for grant in grants]
+    return f"{regrant}; {LOAD.call(text(request.worker), *_grants(raised), 'true')}"
 
 
 def load_call(worker: str, grants: Sequence[Grant]) -> str:
     """Return the text that loads runs held under these very grants."""
-    return LOAD.call(text(worker), *_grants(grants))
+    return LOAD.call(text(worker), *_grants(grants), "false")
 
 
 def mail_call(request: MailRequest) -> str:
@@ -297,7 +319,10 @@ def mail_call(request: MailRequest) -> str:
 def look_call(request: LookRequest) -> str:
     """Return the text of the floor poll."""
     return LOOK.call(
-        text(request.worker), integer(request.limit), *_workflows(request.workflows), texts(request.queues)
+        text(request.worker),
+        integer(request.limit),
+        *_workflows(request.workflows),
+        "null" if request.queues is None else texts(request.queues),
     )
 
 
@@ -360,7 +385,10 @@ def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[l
 
 def read_messages(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Message]:
     """Return the messages of a mail request."""
-    return [Message(*row[:6], payloads.unwrap(row[6])) for row in rows]
+    return [
+        Message(number, chain, run_id, kind, command, name, payloads.unwrap(payload))
+        for number, chain, run_id, kind, command, name, payload in rows
+    ]
 
 
 def read_look(rows: Sequence[tuple[Any, ...]], payloads: Payloads) -> tuple[LookReply, int]:

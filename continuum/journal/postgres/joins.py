@@ -22,6 +22,8 @@ from continuum.journal.postgres.literals import whole
 __all__ = ["Joined", "join"]
 
 _PARAMETER: Final = re.compile(r"\$(\d+)")
+# `:p1::text` means nothing to SQLAlchemy's text().
+_CAST: Final = re.compile(r"\$(\d+)::(\w+)")
 _ADVICE: Final = (
     "pass a SQLAlchemy Connection or Session, a psycopg2 or psycopg 3 connection, or Django's `connection`; it must"
     " belong to the database of this journal"
@@ -108,7 +110,7 @@ class _SQLAlchemy:
         """Execute and fetch."""
         _check(values)
         try:
-            rows = self._connection.execute(text(_PARAMETER.sub(r":p\1", sql)), _numbered(values))
+            rows = self._connection.execute(text(_CAST.sub(r"cast(:p\1 as \2)", sql)), _numbered(values))
             return [tuple(_plain(value) for value in row) for row in rows]
         except exc.DBAPIError as error:
             raise translate(error) from error

@@ -30,21 +30,22 @@ _OK: Final = psycopg2.extensions.POLL_OK
 
 
 def hints_call(names: Names, hints: Iterable[Hint]) -> str:
-    """Return the text that sends hints, each kind once."""
-    kinds: dict[HintKind, None] = {}
-    done: dict[str, None] = {}
+    """Return the text that sends hints, the same one once."""
+    payloads: dict[tuple[str, str], None] = {}
     for hint in hints:
-        if hint.kind == HintKind.DONE and hint.run_ids:
-            done.update(dict.fromkeys(hint.run_ids))
-        else:
-            kinds[hint.kind] = None
-    ids = list(done)
-    calls = [(HintKind.DONE, ",".join(ids[at : at + _MOST_IDS])) for at in range(0, len(ids), _MOST_IDS)]
-    calls += [(kind, "") for kind in kinds]
-    return "; ".join(
-        f"notify {_quoted(_channel(names, kind))}, {text(f'{kind}:{payload}' if payload else str(kind))}"
-        for kind, payload in calls
-    )
+        channel = _channel(names, hint.kind)
+        for at in range(0, len(hint.run_ids) or 1, _MOST_IDS):
+            ids = ",".join(hint.run_ids[at : at + _MOST_IDS])
+            payloads[channel, f"{hint.kind}:{ids}" if ids else str(hint.kind)] = None
+    return "; ".join(f"notify {_quoted(channel)}, {text(payload)}" for channel, payload in payloads) or "select"
+
+
+def _gather(hints: Iterable[Hint]) -> list[Hint]:
+    """Return one hint for each kind, with the runs of all."""
+    runs: dict[HintKind, dict[str, None]] = {}
+    for hint in hints:
+        runs.setdefault(hint.kind, {}).update(dict.fromkeys(hint.run_ids))
+    return [Hint(kind, tuple(ids)) for kind, ids in runs.items()]
 
 
 def _channel(names: Names, kind: HintKind) -> str:
@@ -125,7 +126,7 @@ class Speaker:
             hints = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if not hints or time.monotonic() < self._silent_until:
                 return  # another thread has taken it along, or nobody could hear it
-            call = hints_call(self._database.names, hints)
+            call = hints_call(self._database.names, _gather(hints))
             try:
                 if self._is_ready():
                     self._send(call)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, exc
 
+from continuum.journal.postgres.claims import QUEUES
 from continuum.journal.postgres.database import Database, Session, translate
 from continuum.journal.postgres.literals import ids, integer, integers, text, texts
 from continuum.journal.postgres.names import Statement
@@ -37,11 +38,13 @@ _THIS: Final = f"t.run_id = $2::uuid and t.command = $3::int and t.attempt = $4:
 CLAIM_TASKS: Final = Statement(
     "claim_tasks",
     f"""
-    with free as materialized (
-        select f.* from unnest($3::text[], $4::int[]) q(name, room) cross join lateral (
+    {QUEUES.format(queues="$3::text[]")}, free as materialized (
+        select f.* from q cross join lateral (
             select t.run_id, t.command, t.priority, t.available_at from continuum_tasks t
             where t.queue = q.name and t.executor = $2::text and t.state = 'available' and t.available_at <= now()
-            order by t.priority desc, t.available_at limit q.room for update skip locked
+            order by t.priority desc, t.available_at
+            limit least($5::int, coalesce(($4::int[])[array_position($3::text[], q.name)], $5::int))
+            for update skip locked
         ) f
     ), best as materialized (
         select * from free order by priority desc, available_at, run_id, command limit $5::int
@@ -143,20 +146,16 @@ class PostgresTasks:
         self._payloads = payloads
 
     def claim(
-        self, worker: WorkerId, *, queues: Mapping[str, int], limit: int, executor: str = "local"
+        self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = "local"
     ) -> list[ClaimedTask]:
         """Claim free due tasks, by priority, then age."""
-        room = {name: min(most, limit) for name, most in queues.items() if min(most, limit) > 0}
-        if not room:
-            return []
-        rows = self._database.run(
-            CLAIM_TASKS,
-            text(worker),
-            text(executor),
-            texts(list(room)),
-            integers(room.values()),
-            integer(limit),
-        )
+        named = rooms = "null"
+        if queues is not None:
+            room = {name: most for name, most in queues.items() if most > 0}
+            if not room:
+                return []
+            named, rooms = texts(list(room)), integers(room.values())
+        rows = self._database.run(CLAIM_TASKS, text(worker), text(executor), named, rooms, integer(limit))
         return [self._read(row) for row in rows]
 
     def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
@@ -235,7 +234,7 @@ class PostgresTasks:
         """Lend a SQLAlchemy connection whose transaction also takes the outcome."""
         try:
             with self._database.engine.connect() as connection:
-                connection = connection.execution_options(isolation_level="READ COMMITTED")
+                connection.execution_options(isolation_level="READ COMMITTED")
                 with connection.begin() as transaction:
                     yield _Transaction(self, self._database, connection, worker)
                     # Crash: what the activity wrote and its outcome come together or not at all.
@@ -250,12 +249,10 @@ class PostgresTasks:
         unwrap = self._payloads.unwrap
         found = []
         for row in self._database.run(OF_RUN, text(run_id)):
-            error = unwrap(row[13])
-            found.append(
-                TaskRecord(
-                    *row[:11], unwrap(row[11]), row[12], None if error is None else Failure.parse(error)
-                )
-            )
+            *plain, heartbeat, heartbeat_at, error = row
+            error = unwrap(error)
+            last_error = None if error is None else Failure.parse(error)
+            found.append(TaskRecord(*plain, unwrap(heartbeat), heartbeat_at, last_error))
         return found
 
     def _read(self, row: tuple[Any, ...]) -> ClaimedTask:
