@@ -2,19 +2,24 @@
 
 A tag is an object with one key that begins with ``$``::
 
-    {"$decimal": "1.50"}    {"$tuple": [1, 2]}    {"$dict": [[1, "a"]]}    {"$class": ["shop:Order", {"id": 7}]}
+    {"$decimal": "1.50"}    {"$tuple": [1, 2]}    {"$dict": [[1, "a"]]}    {"$class": ["shop:Order", {"id":
+    7}]}
 
-Inside a tag stands what msgspec writes for that type when a hint names it, so the tagged and the typed form of a
-value differ by their tags only (`readers.neutral` takes them off). A dict that could be mistaken for a tag, because its first
-key begins with ``$``, is written as ``$dict``. So the text ``{"$`` occurs in a payload if and only if the payload
-holds a tag (inside a JSON string the quote would be escaped), and one substring search replaces a walk.
+Inside a tag stands what msgspec writes for that type when a hint names it, so the tagged and the typed form
+of a value differ by their tags only (`readers.neutral` takes them off). A dict that could be mistaken for a
+tag, because its first key begins with ``$``, is written as ``$dict``. So the text ``{"$`` occurs in a payload
+if and only if the payload holds a tag (inside a JSON string the quote would be escaped), and one substring
+search replaces a walk.
 
-Kept exactly: the type of every value, the order of dicts, instant and offset of datetimes. Not kept: the name of a
-time zone (its offset is), sharing (one list referred to twice comes back as two lists), attributes that are no fields.
+Kept exactly: the type of every value, the order of dicts, instant and offset of datetimes. Not kept: the name
+of a time zone (its offset is), sharing (one list referred to twice comes back as two lists), attributes that
+are no fields.
 
-# Invariant: a value has one text, in every process: sets are sorted by their encoded elements, nothing else is moved.
-# Invariant: reading imports nothing. Classes are looked up in the modules that are already loaded, without running
-# their code, and must be plain carriers of data (dataclass, Struct, Enum, NamedTuple, pydantic model).
+# Invariant: a value has one text, in every process: sets are sorted by their encoded elements, nothing else
+# is moved.
+# Invariant: reading imports nothing. Classes are looked up in the modules that are already loaded, without
+# running their code, and must be plain carriers of data (dataclass, Struct, Enum, NamedTuple, pydantic
+# model).
 """
 
 import dataclasses
@@ -49,11 +54,12 @@ __all__ = [
 
 TAG: Final = '{"$'
 
-# Nesting the journal accepts (protocol, limits of a commit). A tuple counts twice and an object three times, because
-# their tags are nested objects themselves.
+# Nesting the journal accepts (protocol, limits of a commit). A tuple counts twice and an object three times,
+# because their tags are nested objects themselves.
 MAX_DEPTH: Final = 200
 
-# Python refuses to print or parse longer integers where sys.set_int_max_str_digits() is at its minimum of 640.
+# Python refuses to print or parse longer integers where sys.set_int_max_str_digits() is at its minimum of
+# 640.
 _LONGEST_INT: Final = 10**600
 
 encode_json: Final = msgspec.json.Encoder().encode
@@ -131,7 +137,11 @@ def encode_tagged(value: Any, where: str, *, portable: bool = True) -> bytes:
         only good for comparing two values.
     :raises CodecError: with the path of the part that cannot be recorded.
     """
-    return encode_json(_Tagger(where, portable).node(value, MAX_DEPTH))
+    try:
+        return encode_json(_Tagger(where, portable=portable).node(value, MAX_DEPTH))
+    except RecursionError:
+        # Fewer levels than allowed, under a caller who is himself deep in his stack.
+        raise CodecError(f"{where}: nested too deep for the stack that is left; flatten it", path=where) from None
 
 
 class _Tagger:
@@ -139,7 +149,7 @@ class _Tagger:
 
     __slots__ = ("_above", "_portable", "_trail", "_where")
 
-    def __init__(self, where: str, portable: bool) -> None:
+    def __init__(self, where: str, *, portable: bool) -> None:
         self._where = where
         self._portable = portable
         self._trail: list[str | int | tuple[Any]] = []  # attribute, index, (key of a dict,)
@@ -184,13 +194,7 @@ class _Tagger:
         path = path.encode("ascii", "backslashreplace").decode()
         raise CodecError(f"{path}: {reason}", path=path)
 
-    def _step(self, step: str | int | tuple[Any], value: Any, room: int) -> Any:
-        self._trail.append(step)
-        node = self.node(value, room)
-        self._trail.pop()
-        return node
-
-    def _text(self, value: str) -> str:
+    def write_text(self, value: str) -> str:
         if not value.isascii():
             try:
                 value.encode()
@@ -201,15 +205,15 @@ class _Tagger:
                 )
         return value
 
-    def _int(self, value: int) -> Any:
+    def write_int(self, value: int) -> Any:
         return value if -_LONGEST_INT < value < _LONGEST_INT else {"$int": hex(value)}
 
-    def _float(self, value: float) -> float:
+    def write_float(self, value: float) -> float:
         if not math.isfinite(value):
             self._refuse(f"{value} has no place in JSON; record None or a str instead")
         return value
 
-    def _moment(self, value: datetime | time) -> Any:
+    def write_moment(self, value: datetime | time) -> Any:
         if value.tzinfo is None:
             # Of two equal readings of a clock set back, fold=1 is the second; ISO 8601 cannot say so.
             return {NAMES[type(value)]: [value.isoformat(), 1] if value.fold else value}
@@ -220,42 +224,66 @@ class _Tagger:
             return {NAMES[type(value)]: [value.isoformat(), 0]}  # msgspec would cut the seconds of the offset
         return {NAMES[type(value)]: value}
 
-    def _dict(self, value: dict[Any, Any], room: int) -> Any:
-        if all(type(key) is str for key in value) and not next(iter(value), "").startswith("$"):
-            return {self._key(key): self._step((key,), item, room - 1) for key, item in value.items()}
+    # Loops, not comprehensions and helpers: on Python 3.11 each is a frame per level, and 1,000 frames are the limit.
+
+    def write_dict(self, value: dict[Any, Any], room: int) -> Any:
+        if not all(type(key) is str for key in value) or next(iter(value), "").startswith("$"):
+            return self._pairs(value, room)
+        node = {}
+        for key, item in value.items():
+            self._trail.append((key,))
+            node[self.write_text(key)] = self.node(item, room - 1)
+            self._trail.pop()
+        return node
+
+    def _pairs(self, value: dict[Any, Any], room: int) -> Any:
         pairs = []
         for index, (key, item) in enumerate(value.items()):
-            self._trail.append(".keys()")
-            label = self._step(index, key, room - 3)
+            self._trail += (".keys()", index)
+            label = self.node(key, room - 3)
+            self._trail[-2:] = [(key,)]
+            pairs.append([label, self.node(item, room - 3)])
             self._trail.pop()
-            pairs.append([label, self._step((key,), item, room - 3)])
         return {"$dict": pairs}
 
-    def _key(self, key: str) -> str:
-        self._trail.append((key,))
-        self._text(key)
+    def write_list(self, value: list[Any], room: int) -> list[Any]:
+        nodes = []
+        for index, item in enumerate(value):
+            self._trail.append(index)
+            nodes.append(self.node(item, room - 1))
+            self._trail.pop()
+        return nodes
+
+    def write_tuple(self, value: tuple[Any, ...], room: int) -> Any:
+        nodes = []
+        for index, item in enumerate(value):
+            self._trail.append(index)
+            nodes.append(self.node(item, room - 2))
+            self._trail.pop()
+        return {"$tuple": nodes}
+
+    def write_set(self, value: set[Any] | frozenset[Any], room: int) -> Any:
+        self._trail.append("{}")
+        texts = []
+        for item in value:
+            texts.append(encode_json(self.node(item, room - 2)))  # noqa: PERF401 - see above
         self._trail.pop()
-        return key
-
-    def _items(self, values: Iterable[Any], room: int) -> list[Any]:
-        return [self._step(index, item, room) for index, item in enumerate(values)]
-
-    def _list(self, value: list[Any], room: int) -> list[Any]:
-        return self._items(value, room - 1)
-
-    def _tuple(self, value: tuple[Any, ...], room: int) -> Any:
-        return {"$tuple": self._items(value, room - 2)}
-
-    def _set(self, value: set[Any] | frozenset[Any], room: int) -> Any:
-        texts = sorted(encode_json(self._step("{}", item, room - 2)) for item in value)
-        return {NAMES[type(value)]: [msgspec.Raw(text) for text in texts]}
+        return {NAMES[type(value)]: [msgspec.Raw(text) for text in sorted(texts)]}
 
     def _enum(self, value: Enum, room: int) -> Any:
-        return {"$enum": [self._class_name(type(value)), self._step(".value", value.value, room - 2)]}
+        name = self._class_name(type(value))
+        self._trail.append(".value")
+        node = self.node(value.value, room - 2)
+        self._trail.pop()
+        return {"$enum": [name, node]}
 
     def _instance(self, value: Any, room: int) -> Any:
         name = self._class_name(type(value))
-        fields = {field: self._step(f".{field}", item, room - 3) for field, item in self._fields(value)}
+        fields = {}
+        for field, item in self._fields(value):
+            self._trail.append(f".{field}")
+            fields[field] = self.node(item, room - 3)
+            self._trail.pop()
         return {"$class": [name, fields]}
 
     def _fields(self, value: Any) -> Iterable[tuple[str, Any]]:
@@ -264,7 +292,7 @@ class _Tagger:
             try:
                 item = getattr(value, name)
             except AttributeError:
-                self._refuse(f"{_title(value)} has no value for its field {name!r}; set it, or give it a default")
+                self._refuse(f"{_title(value)} has no value for its field {name!r}; set it first")
             if item is not msgspec.UNSET:
                 yield name, item
 
@@ -323,20 +351,20 @@ NAMES: Final[dict[type, str]] = {
 _TAGGERS: Final[dict[type, Callable[[_Tagger, Any], Any]]] = {
     types.NoneType: lambda _tagger, value: value,
     bool: lambda _tagger, value: value,
-    int: _Tagger._int,
-    float: _Tagger._float,
-    str: _Tagger._text,
-    datetime: _Tagger._moment,
-    time: _Tagger._moment,
+    int: _Tagger.write_int,
+    float: _Tagger.write_float,
+    str: _Tagger.write_text,
+    datetime: _Tagger.write_moment,
+    time: _Tagger.write_moment,
     **{kind: _native(NAMES[kind]) for kind in (date, timedelta, Decimal, UUID, bytes, bytearray)},
 }
 
 _CONTAINERS: Final[dict[type, Callable[[_Tagger, Any, int], Any]]] = {
-    dict: _Tagger._dict,
-    list: _Tagger._list,
-    tuple: _Tagger._tuple,
-    set: _Tagger._set,
-    frozenset: _Tagger._set,
+    dict: _Tagger.write_dict,
+    list: _Tagger.write_list,
+    tuple: _Tagger.write_tuple,
+    set: _Tagger.write_set,
+    frozenset: _Tagger.write_set,
 }
 
 
@@ -362,8 +390,10 @@ def _advice(value: Any) -> str:
         return f"an open file ({_title(value)}) belongs to this process; record its path or its contents"
     for base in (*_CONTAINERS, *_TAGGERS):
         if isinstance(value, base):
-            return f"{_title(value)} is a subclass of {base.__name__} and would come back as another type; "
-            f"pass a plain {base.__name__}"
+            return (
+                f"{_title(value)} is a subclass of {base.__name__} and would come back as another type; "
+                f"pass a plain {base.__name__}"
+            )
     return (
         f"a {_title(value)} cannot be recorded; pass plain data instead (a dict, a dataclass, a msgspec.Struct, "
         "a pydantic model), or an id from which to make it again"
