@@ -20,6 +20,7 @@ where the turns of the run were cut.
 import asyncio
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from continuum.errors import CodecError, ReplayDriftError
@@ -36,8 +37,8 @@ from continuum.replay.loop import DeterministicLoop
 
 __all__ = ["Entry", "Execution", "RunInfo"]
 
-_BEGAN: Final = EventType.RUN_BEGAN
-_CANCEL: Final = EventType.CANCEL_REQUESTED
+_BEGAN: Final = EventType.RUN_BEGAN.value
+_CANCEL: Final = EventType.CANCEL_REQUESTED.value
 _STATES: Final[dict[str, RunState]] = {
     EventType.RUN_COMPLETED: RunState.COMPLETED,
     EventType.RUN_FAILED: RunState.FAILED,
@@ -150,6 +151,7 @@ class Execution:
             raise RuntimeError(message)
         host = loop.enter()
         try:
+            ledger.refill()
             ledger.advance(loop.stamp(completion))
             ledger.append(completion.type, completion.command, completion.name, completion.payload)
             self._run(ledger.fresh[-1])
@@ -267,7 +269,7 @@ class Execution:
             # Tasks that this very decision would have created are not created at all.
             return Decision(events, [], cancelled, _STATES[self._terminal], None, logs)
         waiting = RunState.SUSPENDED if self.began else RunState.PENDING
-        state = RunState.RUNNING if loop.open_activities else waiting
+        state = RunState.RUNNING if loop.activities else waiting
         return Decision(events, list(orders.values()), cancelled, state, loop.earliest_timer(), logs)
 
     def note(self, kind: EventType, *, name: str | None = None, payload: str | None = None) -> None:
@@ -275,9 +277,9 @@ class Execution:
         self._ledger.append(kind, None, name, payload)
 
     @property
-    def open_activities(self) -> set[int]:
-        """Commands of the activities whose outcome the run waits for. Not to be changed."""
-        return self._loop.open_activities
+    def open_activities(self) -> AbstractSet[int]:
+        """Commands of the activities whose outcome the run waits for: a view, which changes with the run."""
+        return self._loop.activities.keys()
 
     @property
     def earliest_timer(self) -> int | None:
@@ -287,11 +289,11 @@ class Execution:
     @property
     def is_waiting_outside(self) -> bool:
         """Whether no activity of the run is open: it waits for signals or timers only."""
-        return self._terminal is None and not self._loop.open_activities
+        return self._terminal is None and not self._loop.activities
 
     def expects(self, command: int) -> bool:
         """Whether the command is an open activity or timer: only then may its completion be delivered."""
-        return command in self._loop.pending
+        return command in self._loop.activities or command in self._loop.timers
 
     def due_timers(self, now_us: int) -> list[int]:
         """Return the commands of the timers due by then, in the order to deliver them."""
@@ -306,7 +308,7 @@ class Execution:
         if loop.dead:
             return
         if self._terminal is not None and ledger.terminal is None:
-            ledger.cancelled += [command for command in sorted(loop.open_activities) if command not in ledger.orders]
+            ledger.cancelled += [command for command in sorted(loop.activities) if command not in ledger.orders]
         self._main = loop.main = None
         evict_loop(loop)
 

@@ -36,12 +36,12 @@ from continuum.errors import SpinError
 from continuum.model.events import Event, EventType
 from continuum.replay import locations
 from continuum.replay.drift import drift
-from continuum.replay.primitives import Mailbox, Timer
+from continuum.replay.primitives import Mailbox
 from continuum.replay.scheduling import SchedulingLoop
 
 __all__ = ["DeterministicLoop"]
 
-_TIMER_FIRED: Final = EventType.TIMER_FIRED
+_TIMER_FIRED: Final = EventType.TIMER_FIRED.value
 _MANY_AGENS: Final = 64
 
 _get_running = _events._get_running_loop  # noqa: SLF001 - the public one raises where none runs
@@ -83,26 +83,33 @@ class DeterministicLoop(SchedulingLoop):
             if event.name is not None:
                 self.mailbox(event.name).put(event.payload if event.payload is not None else "null")
             return
-        target = self.pending.pop(command, None)
-        if target is None:
-            ledger.advance(event.at)
-            if command >= ledger.next:
-                raise ledger.fail(
-                    drift(command, f"its {kind}, at seq {event.seq}", "nothing yet: it has not come so far")
-                )
-            # Cancelled before: nobody waits for it.
-            return
-        if (type(target) is Timer) != (kind == _TIMER_FIRED):
-            asked = "a timer" if type(target) is Timer else f"activity {target.activity}"
-            raise ledger.fail(drift(command, f"its {kind}, at seq {event.seq}", asked))
-        if type(target) is Timer:
-            # Never before its time: code may compare loop.time() with a deadline of its own.
-            ledger.advance(max(event.at, target.fire_at))
-            self._ready.append(target)
+        if kind == _TIMER_FIRED:
+            timer = self.timers.pop(command, None)
+            if timer is not None:
+                # Never before its time: code may compare loop.time() with a deadline of its own.
+                ledger.advance(max(event.at, timer.fire_at))
+                self._ready.append(timer)
+                return
         else:
-            ledger.advance(event.at)
-            self.open_activities.discard(command)
-            target.settle(kind, event.payload)
+            future = self.activities.pop(command, None)
+            if future is not None:
+                ledger.advance(event.at)
+                future.settle(kind, event.payload)
+                return
+        self._settle_stray(event, command)
+
+    def _settle_stray(self, event: Event, command: int) -> None:
+        """Deliver a completion nobody waits for: right if the command was cancelled, drift if it is no such command."""
+        if command in self.timers:
+            asked = "a timer"
+        elif command in self.activities:
+            asked = f"activity {self.activities[command].activity}"
+        elif command >= self.ledger.next:
+            asked = "nothing yet: it has not come so far"
+        else:
+            self.ledger.advance(event.at)
+            return
+        raise self.ledger.fail(drift(command, f"its {event.type}, at seq {event.seq}", asked))
 
     def is_quiet(self) -> bool:
         """Whether nothing would run, if the current task suspended, before the next completion is delivered."""
@@ -112,8 +119,8 @@ class DeterministicLoop(SchedulingLoop):
         """Return the time a completion is to be journaled with: never before the last one's, nor before its timer's."""
         at = max(event.at, self.ledger.now)
         if event.type == _TIMER_FIRED and event.command is not None:
-            timer = self.pending.get(event.command)
-            if type(timer) is Timer:
+            timer = self.timers.get(event.command)
+            if timer is not None:
                 at = max(at, timer.fire_at)
         return at
 
@@ -172,12 +179,12 @@ class DeterministicLoop(SchedulingLoop):
         """Let go of everything, once nothing is left to run."""
         self._ready.clear()
         self._conditions = []
-        self._timers = []
+        self._timer_heap = []
         self._failed = []
         self.tasks = {}
-        self.pending = {}
+        self.activities = {}
+        self.timers = {}
         self.mailboxes = {}
-        self.open_activities = set()
 
     def mailbox(self, name: str) -> Mailbox:
         """Return the mailbox of a signal."""
@@ -229,18 +236,17 @@ class DeterministicLoop(SchedulingLoop):
 
     def earliest_timer(self) -> int | None:
         """Return when the first open timer is to fire, in microseconds since the epoch."""
-        timers = self._timers
-        pending = self.pending
-        while timers:
-            fire_at, command = timers[0]
-            if command in pending:
+        heap = self._timer_heap
+        while heap:
+            fire_at, command = heap[0]
+            if command in self.timers:
                 return fire_at
-            heapq.heappop(timers)
+            heapq.heappop(heap)
         return None
 
     def due_timers(self, now: int) -> list[int]:
         """Return the open timers due by then, in the order they are to fire."""
-        return [command for fire_at, command in sorted(self._timers) if fire_at <= now and command in self.pending]
+        return [command for fire_at, command in sorted(self._timer_heap) if fire_at <= now and command in self.timers]
 
     # -- async generators ----------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ _TIMER_CANCELLED: Final = EventType.TIMER_CANCELLED
 # A thousand years: the longest timer, and what an infinite delay becomes. It must fit the database's timestamps.
 _LONGEST_US: Final = 1_000 * 31_556_952 * 1_000_000
 _US: Final = 1_000_000
+_SLACK: Final = 64
 
 _Args = TypeVarTuple("_Args")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -39,8 +40,8 @@ _Condition = tuple[Callable[[], Any], "asyncio.Future[None]", contextvars.Contex
 class SchedulingLoop(RefusingLoop):
     """What asyncio and libraries see of the loop.
 
-    :ivar pending: open commands by number: an activity's future, or a timer.
-    :ivar open_activities: numbers of the activities among them.
+    :ivar activities: futures of the open activities, by command.
+    :ivar timers: open timers, by command.
     :ivar tasks: every task that is not done, by key in order of creation. asyncio itself holds tasks only weakly.
     :ivar depth: how many eager tasks are taking their first step inside another task's step.
     :ivar dead: whether the run is being, or has been, taken out of memory.
@@ -56,7 +57,8 @@ class SchedulingLoop(RefusingLoop):
         "_handler",
         "_ready",
         "_serial",
-        "_timers",
+        "_timer_heap",
+        "activities",
         "collecting",
         "context",
         "dead",
@@ -65,11 +67,10 @@ class SchedulingLoop(RefusingLoop):
         "ledger",
         "mailboxes",
         "main",
-        "open_activities",
-        "pending",
         "run",
         "spin_limit",
         "tasks",
+        "timers",
     )
 
     def __init__(self, ledger: Ledger, *, run: RunInfo, spin_limit: int) -> None:
@@ -77,8 +78,8 @@ class SchedulingLoop(RefusingLoop):
         self.run = run
         self.spin_limit = spin_limit
         self.context = contextvars.Context()
-        self.pending: dict[int, Any] = {}
-        self.open_activities: set[int] = set()
+        self.activities: dict[int, Any] = {}
+        self.timers: dict[int, Timer] = {}
         self.tasks: dict[int, asyncio.Task[Any]] = {}
         self.mailboxes: dict[str, Mailbox] = {}
         self.main: asyncio.Task[Any] | None = None
@@ -87,7 +88,7 @@ class SchedulingLoop(RefusingLoop):
         self.draining = False
         self.collecting = False
         self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[int, int]] = []
+        self._timer_heap: list[tuple[int, int]] = []
         self._conditions: list[_Condition] = []
         self._failed: list[asyncio.Future[Any]] = []
         self._agens: list[Callable[[], Any]] = []
@@ -146,17 +147,17 @@ class SchedulingLoop(RefusingLoop):
         command = ledger.issue(_TIMER_STARTED, None, str(duration))
         fire_at = ledger.now + duration
         timer = Timer(command, fire_at, callback, args, self, context)
-        self.pending[command] = timer
-        heapq.heappush(self._timers, (fire_at, command))
+        self.timers[command] = timer
+        heapq.heappush(self._timer_heap, (fire_at, command))
         return timer
 
     def _timer_handle_cancelled(self, timer: Any) -> None:
-        if self.pending.pop(timer.command, None) is not None and not self.dead:
+        if self.timers.pop(timer.command, None) is not None and not self.dead:
             self.ledger.note_cancelled(_TIMER_CANCELLED, timer.command)
-            if len(self._timers) > 2 * len(self.pending) + 64:
+            if len(self._timer_heap) > 2 * len(self.timers) + _SLACK:
                 # Timeouts around every step leave one cancelled entry each.
-                self._timers = [entry for entry in self._timers if entry[1] in self.pending]
-                heapq.heapify(self._timers)
+                self._timer_heap = [entry for entry in self._timer_heap if entry[1] in self.timers]
+                heapq.heapify(self._timer_heap)
 
     def time(self) -> float:
         """Return loop time in seconds since the epoch: that of the completion being delivered."""

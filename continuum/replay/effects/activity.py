@@ -9,7 +9,7 @@ from continuum.model.events import EventType
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import TaskOrder
-from continuum.replay.effects.base import current_loop
+from continuum.replay.effects.base import current_loop, get_running
 from continuum.replay.loop import DeterministicLoop
 from continuum.replay.primitives import Task
 
@@ -18,10 +18,9 @@ __all__ = ["ActivityFuture", "schedule"]
 T = TypeVar("T")
 
 _SCHEDULED: Final = EventType.ACTIVITY_SCHEDULED
-_COMPLETED: Final = EventType.ACTIVITY_COMPLETED
+_COMPLETED: Final = EventType.ACTIVITY_COMPLETED.value
 _CANCELLED: Final = EventType.ACTIVITY_CANCELLED
 _current_task: Final = asyncio.current_task
-_future_init: Final = asyncio.Future.__init__
 _future_await: Final = asyncio.Future.__await__
 
 
@@ -41,14 +40,20 @@ def schedule(
 
     Raises ``NotInWorkflow``, ``ReplayDriftError``.
     """
-    loop = current_loop(f"activity {name}")
+    loop = get_running()
+    if type(loop) is not DeterministicLoop:
+        loop = current_loop(f"activity {name}")
     ledger = loop.ledger
     command = ledger.issue(_SCHEDULED, name, arguments)
-    if ledger.is_new(command):
+    if command >= ledger.recorded_count:
         ledger.orders[command] = TaskOrder(command, name, arguments, policy, policy_text, idempotency_key)
-    future: ActivityFuture[Any] = ActivityFuture(loop, command, name, decode)
-    loop.pending[command] = future
-    loop.open_activities.add(command)
+    # No __init__ of our own: no other line of a replay runs as often.
+    future: ActivityFuture[Any] = ActivityFuture(loop=loop)
+    future.serial = loop.next_serial()
+    future.command = command
+    future.activity = name
+    future.decode = decode
+    loop.activities[command] = future
     return future
 
 
@@ -63,14 +68,11 @@ class ActivityFuture(asyncio.Future[T], Generic[T]):
     :ivar activity: name of the activity.
     """
 
-    __slots__ = ("_decode", "activity", "command", "serial")
-
-    def __init__(self, loop: DeterministicLoop, command: int, activity: str, decode: Callable[[str], Any]) -> None:
-        _future_init(self, loop=loop)
-        self.serial = loop.next_serial()
-        self.command = command
-        self.activity = activity
-        self._decode = decode
+    __slots__ = ("activity", "command", "decode", "serial")
+    activity: str
+    command: int
+    decode: Callable[[str], Any]
+    serial: int
 
     def __hash__(self) -> int:
         return self.serial
@@ -105,8 +107,7 @@ class ActivityFuture(asyncio.Future[T], Generic[T]):
         if not super().cancel(msg):
             return False
         loop: DeterministicLoop = self._loop  # type: ignore[assignment]
-        if loop.pending.pop(self.command, None) is not None:
-            loop.open_activities.discard(self.command)
+        if loop.activities.pop(self.command, None) is not None:
             ledger = loop.ledger
             if loop.dead or not ledger.note_cancelled(_CANCELLED, self.command, self.activity):
                 return True
@@ -121,7 +122,7 @@ class ActivityFuture(asyncio.Future[T], Generic[T]):
             return
         if kind == _COMPLETED:
             try:
-                value = self._decode(payload if payload is not None else "null")
+                value = self.decode(payload if payload is not None else "null")
             except Exception as error:
                 raise self._loop.ledger.fail(_undecodable(self, error)) from error  # type: ignore[attr-defined]
             self.set_result(value)

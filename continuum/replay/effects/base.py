@@ -8,14 +8,14 @@ from continuum.errors import NotInWorkflow
 from continuum.replay.entry import RunInfo
 from continuum.replay.loop import DeterministicLoop
 
-__all__ = ["current_loop", "in_workflow", "run_info", "seconds_of"]
+__all__ = ["current_loop", "get_running", "in_workflow", "run_info", "seconds_of"]
 
-_get_running: Final = _events._get_running_loop  # noqa: SLF001 - the public one raises where none runs
+get_running: Final = _events._get_running_loop  # noqa: SLF001 - the public one raises where none runs
 
 
 def current_loop(effect: str) -> DeterministicLoop:
     """Return the loop of the workflow that is calling. Raises ``NotInWorkflow``."""
-    loop = _get_running()
+    loop = get_running()
     if type(loop) is DeterministicLoop:
         return loop
     raise NotInWorkflow(
@@ -26,7 +26,7 @@ def current_loop(effect: str) -> DeterministicLoop:
 
 def in_workflow() -> bool:
     """Whether the caller is workflow code."""
-    return type(_get_running()) is DeterministicLoop
+    return type(get_running()) is DeterministicLoop
 
 
 def run_info() -> RunInfo:
