@@ -25,17 +25,19 @@ def release() -> str:
         return "unknown (not installed)"
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 error, 2 wrong usage or configuration, 3 no such run, 4 the run failed or was"
+    " cancelled, 5 the wait timed out, 6 the run has ended already, 7 the database cannot be reached, 8 its schema"
+    " does not fit.",
+)
 @click.version_option(release(), prog_name="continuum", message="%(prog)s %(version)s")
 @command_options
 def main() -> None:
     """Durable workflows on Postgres.
 
     The app (-A) is needed to start workflows; everything else needs only the database (CONTINUUM_DATABASE_URL).
-
-    \b
-    Exit codes: 0 done, 1 error, 2 wrong usage or configuration, 3 no such run, 4 the run failed or was cancelled,
-    5 the wait timed out, 6 the run has ended already, 7 the database cannot be reached, 8 its schema does not fit.
     """
 
 

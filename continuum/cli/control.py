@@ -19,7 +19,7 @@ __all__ = ["cancel_command", "signal_command", "terminate_command"]
 @command_options
 @pass_shell
 def signal_command(
-    shell: Shell, run_id: str, name: str, value: str, delivery_id: str | None, namespace: str | None
+    shell: Shell, *, run_id: str, name: str, value: str, delivery_id: str | None, namespace: str | None
 ) -> None:
     """Send the signal NAME to RUN."""
     outcome = shell.instance.signal(
@@ -36,7 +36,7 @@ def signal_command(
 @click.option("--namespace", help="The run must be in this namespace.")
 @command_options
 @pass_shell
-def cancel_command(shell: Shell, run_id: str, namespace: str | None) -> None:
+def cancel_command(shell: Shell, *, run_id: str, namespace: str | None) -> None:
     """Ask RUN to cancel itself; it may compensate first."""
     shell.instance.cancel(run_id, namespace=namespace)
     if shell.as_json:
@@ -52,7 +52,7 @@ def cancel_command(shell: Shell, run_id: str, namespace: str | None) -> None:
 @click.option("--execute", is_flag=True, help="Do it. Without this the command only says what it would do.")
 @command_options
 @pass_shell
-def terminate_command(shell: Shell, run_id: str, reason: str | None, namespace: str | None, *, execute: bool) -> None:
+def terminate_command(shell: Shell, *, run_id: str, reason: str | None, namespace: str | None, execute: bool) -> None:
     """End RUN at once, without its code and without compensation."""
     instance = shell.instance
     tip = instance.handle(run_id, namespace=namespace).refresh()

@@ -1,4 +1,4 @@
-"""Here lives ``continuum demo``: real orders, a real dispatcher, a real ``kill -9``, and the proof that nothing is lost.
+"""Here lives ``continuum demo``: real orders, a real dispatcher, a real ``kill -9``, and a proof that nothing is lost.
 
 What it does is what its lines say. It ends by itself, leaves no process and nothing listening, and its exit code is 0
 only if the proof holds.
@@ -143,7 +143,10 @@ class Demonstration:
         proof = prove(
             orders, results=results, before=before, after=after, ledger=ledger, in_flight=in_flight, survivor=second.pid
         )
-        self._show(orders, in_flight, before, after, ledger, proof)
+        shown = in_flight[0][0] if in_flight else orders[0].name
+        view.history(shown, after[shown], killed_after=len(before[shown]))
+        view.ledger(ledger)
+        view.claims(proof.claims)
         second.send_signal(signal.SIGTERM)
         second.wait(self._left())
         return proof, {
@@ -219,20 +222,6 @@ class Demonstration:
 
     def _left(self) -> float:
         return max(1.0, self._deadline - time.monotonic())
-
-    def _show(
-        self,
-        orders: Sequence[Order],
-        in_flight: Sequence[tuple[str, str]],
-        before: dict[str, list[Event]],
-        after: dict[str, list[Event]],
-        ledger: Sequence[tuple[str, str, str, int, int]],
-        proof: Proof,
-    ) -> None:
-        shown = in_flight[0][0] if in_flight else orders[0].name
-        self._view.history(shown, after[shown], killed_after=len(before[shown]))
-        self._view.ledger(ledger)
-        self._view.claims(proof.claims)
 
 
 def prove(

@@ -16,6 +16,7 @@ from continuum.declare.activities import activity
 from continuum.declare.attempts import current_attempt
 from continuum.declare.signals import Signal
 from continuum.declare.workflows import workflow
+from continuum.errors import PermanentError
 from continuum.model.policies import Retry
 
 __all__ = [
@@ -56,11 +57,13 @@ _RETRY: Final = Retry(max_attempts=5, base=timedelta(milliseconds=200))
 def validate(order: str) -> int:
     """Check an order and return what it costs."""
     time.sleep(0.2 * PACE)
+    if not order:
+        raise PermanentError("an order needs a name")
     return AMOUNT
 
 
 @activity(name="demo.charge", retry=_RETRY, transactional=True)
-def charge(order: str, amount: int, *, connection: Any) -> str:
+def charge(order: str, amount: int, *, connection: Any = None) -> str:
     """Take the money. Slow, as payment providers are: the demo kills the dispatcher in the middle of some."""
     _write(connection, order, "charge", f"{amount} EUR")
     time.sleep(1.2 * PACE)
@@ -68,7 +71,7 @@ def charge(order: str, amount: int, *, connection: Any) -> str:
 
 
 @activity(name="demo.ship", retry=_RETRY, transactional=True)
-def ship(order: str, *, connection: Any) -> str:
+def ship(order: str, *, connection: Any = None) -> str:
     """Hand the parcel to the carrier."""
     _write(connection, order, "ship", "one parcel")
     time.sleep(0.8 * PACE)
@@ -76,7 +79,7 @@ def ship(order: str, *, connection: Any) -> str:
 
 
 @activity(name="demo.notify", retry=_RETRY, transactional=True)
-def notify(order: str, *, connection: Any) -> None:
+def notify(order: str, *, connection: Any = None) -> None:
     """Write to the customer."""
     _write(connection, order, "notify", "an e-mail")
     time.sleep(0.4 * PACE)
@@ -99,7 +102,7 @@ async def order_flow(order: str, patience: float) -> str:
 
 
 @activity(name="demo.create_ledger", transactional=True)
-def create_ledger(*, connection: Any) -> None:
+def create_ledger(*, connection: Any = None) -> None:
     """Make the table."""
     _execute(
         connection,
@@ -109,7 +112,7 @@ def create_ledger(*, connection: Any) -> None:
 
 
 @activity(name="demo.select_ledger", transactional=True)
-def select_ledger(batch: str, *, connection: Any) -> list[tuple[str, str, str, int, int]]:
+def select_ledger(batch: str, *, connection: Any = None) -> list[tuple[str, str, str, int, int]]:
     """Read the rows of one demonstration."""
     rows = _execute(
         connection,

@@ -102,9 +102,10 @@ class View:
         for column in ("SEQ", "SINCE START", "EVENT", "WHAT", "CODE"):
             table.add_column(column, no_wrap=True)
         start = events[0].at
+        names = {event.command: event.name for event in events if event.name}
         for event in events:
             since = f"+{(moment(event.at) - moment(start)).total_seconds():.3f} s"
-            what = (event.name or "").removeprefix("demo.")
+            what = (event.name or names.get(event.command) or "").removeprefix("demo.")
             code = (event.location or "").rpartition("/")[2]
             table.add_row(str(event.seq), since, str(event.type), what, code)
             if event.seq == killed_after:

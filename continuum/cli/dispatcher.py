@@ -50,12 +50,12 @@ GOODBYE_SECONDS: Final = 2.0
 @pass_shell
 def main(
     shell: Shell,
+    *,
     concurrency: int | None,
     queues: str | None,
     processes: int,
     address: str | None,
     log_level: str,
-    *,
     no_activities: bool,
 ) -> None:
     """Turn the workflows of APP, and run their activities, until told to stop."""
@@ -63,7 +63,7 @@ def main(
     try:
         if shell.app is None:
             message = "which workflows? Name the app that declares them: continuum-dispatcher -A myapp"
-            raise ConfigError(message)  # noqa: TRY301 - one place explains all errors
+            raise ConfigError(message)
         where = None if address is None else parse_address(address)
         overrides = _overrides(shell.instance.settings, concurrency, queues)
         code = _run(shell, overrides, processes=processes, where=where, activities=not no_activities)

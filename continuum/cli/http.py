@@ -37,7 +37,7 @@ class StatusServer:
         status: Callable[[], Mapping[str, Any]],
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+            def do_GET(self) -> None:
                 match self.path.partition("?")[0]:
                     case "/ready":
                         self._say(_OK if ready() else _UNAVAILABLE, {"ready": ready()})

@@ -36,6 +36,7 @@ __all__ = ["list_command", "show_command"]
 @pass_shell
 def list_command(
     shell: Shell,
+    *,
     states: tuple[str, ...],
     workflow: str | None,
     namespace: str | None,
@@ -67,7 +68,7 @@ def list_command(
 @click.option("--events", "raw", is_flag=True, help="Show the raw history.")
 @command_options
 @pass_shell
-def show_command(shell: Shell, run_id: str, namespace: str | None, *, raw: bool) -> None:
+def show_command(shell: Shell, *, run_id: str, namespace: str | None, raw: bool) -> None:
     """Show one run: what it did, line by line, and why it is not moving."""
     instance = shell.instance
     run = instance.get(run_id, namespace=namespace)

@@ -148,11 +148,10 @@ class Group(click.Group):
     """A group that turns our errors into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
         try:
             return super().invoke(ctx)
-        except (ContinuumError, TypeError, ValueError) as error:
-            if isinstance(error, TypeError | ValueError) and not isinstance(error, ContinuumError):
-                raise
+        except ContinuumError as error:
             sys.exit(explain(error, as_json=ctx.ensure_object(Shell).as_json))
 
 

@@ -33,13 +33,13 @@ __all__ = ["parse_json", "start_command"]
 @pass_shell
 def start_command(
     shell: Shell,
+    *,
     workflow: str,
     input_: str,
     idempotency_key: str | None,
     namespace: str | None,
     attributes: str | None,
     timeout: float | None,
-    *,
     wait: bool,
 ) -> None:
     """Start a run of WORKFLOW, which the app given by -A declares."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from continuum.client.calls import Calls, Origin
 from continuum.client.handles import AsyncRunHandle
@@ -22,7 +22,7 @@ class AsyncCalls:
     """
 
     def __init__(self, sync: Calls) -> None:
-        self._sync: Final = sync
+        self._sync = sync
 
     @overload
     async def start(self, flow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncRunHandle[R]: ...
@@ -32,10 +32,46 @@ class AsyncCalls:
         flow: Workflow[..., R],
         /,
         *args: Any,
-        idempotency_key: str | None = ...,
+        idempotency_key: str,
         namespace: str | None = ...,
         attributes: Mapping[str, Any] | None = ...,
         connection: Any = ...,
+        **kwargs: Any,
+    ) -> AsyncRunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        namespace: str,
+        idempotency_key: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        connection: Any = ...,
+        **kwargs: Any,
+    ) -> AsyncRunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        attributes: Mapping[str, Any],
+        idempotency_key: str | None = ...,
+        namespace: str | None = ...,
+        connection: Any = ...,
+        **kwargs: Any,
+    ) -> AsyncRunHandle[R]: ...
+    @overload
+    async def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        connection: Any,
+        idempotency_key: str | None = ...,
+        namespace: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
         **kwargs: Any,
     ) -> AsyncRunHandle[R]: ...
     @overload

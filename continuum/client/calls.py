@@ -7,7 +7,7 @@ from continuum.client.access import Access
 from continuum.client.handles import RunHandle
 from continuum.client.letters import send_cancel, send_signal, terminate_run
 from continuum.client.lookups import find_run, get_run, list_runs, read_history, read_tasks
-from continuum.client.starts import StartOptions, start_run
+from continuum.client.starts import RESERVED, StartOptions, start_run
 from continuum.declare.signals import Signal
 from continuum.declare.workflows import Workflow
 from continuum.errors import ConfigError
@@ -32,8 +32,8 @@ class Calls:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    # A workflow's own arguments are checked by type checkers where no option is given; with options they are
-    # checked when the call is made, because Python's types cannot say "the workflow's parameters, and these".
+    # One overload checks the workflow's own arguments, for calls without options. With one of the options they are
+    # checked when the call is made: Python's types cannot say "the workflow's parameters, and these".
     @overload
     def start(self, flow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]: ...
     @overload
@@ -42,39 +42,62 @@ class Calls:
         flow: Workflow[..., R],
         /,
         *args: Any,
-        idempotency_key: str | None = ...,
+        idempotency_key: str,
         namespace: str | None = ...,
         attributes: Mapping[str, Any] | None = ...,
         connection: Any = ...,
         **kwargs: Any,
     ) -> RunHandle[R]: ...
     @overload
-    def start(self, flow: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
     def start(
         self,
-        flow: Workflow[..., Any] | str,
+        flow: Workflow[..., R],
         /,
         *args: Any,
-        idempotency_key: str | None = None,
-        namespace: str | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        connection: Any = None,
+        namespace: str,
+        idempotency_key: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        connection: Any = ...,
         **kwargs: Any,
-    ) -> RunHandle[Any]:
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        attributes: Mapping[str, Any],
+        idempotency_key: str | None = ...,
+        namespace: str | None = ...,
+        connection: Any = ...,
+        **kwargs: Any,
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(
+        self,
+        flow: Workflow[..., R],
+        /,
+        *args: Any,
+        connection: Any,
+        idempotency_key: str | None = ...,
+        namespace: str | None = ...,
+        attributes: Mapping[str, Any] | None = ...,
+        **kwargs: Any,
+    ) -> RunHandle[R]: ...
+    @overload
+    def start(self, flow: str, /, *args: Any, **kwargs: Any) -> RunHandle[Any]: ...
+    def start(self, flow: Any, /, *args: Any, **kwargs: Any) -> RunHandle[Any]:
         """Start a run of a workflow (or of a loaded workflow's name) and return its handle.
 
-        With an ``idempotency_key``, unique per namespace and workflow, the first start wins and later ones return its
-        run. ``attributes`` is a JSON object to search by. With ``connection`` the run starts exactly if that
-        transaction commits.
+        Beside the workflow's own arguments it takes ``idempotency_key``, unique per namespace and workflow: the first
+        start wins and later ones return its run; ``namespace``; ``attributes``, a JSON object to search by; and
+        ``connection``: the run then starts exactly if that transaction commits.
 
         Raises ``TypeError`` if the arguments do not fit the workflow, ``CodecError`` if one cannot be stored,
         ``ConfigError``, ``JournalUnavailable``; nothing has been written then (a lost answer to a start in its own
         transaction is asked for once more).
         """
-        options = StartOptions(
-            idempotency_key=idempotency_key, namespace=namespace, attributes=attributes, connection=connection
-        )
-        return self._start(flow, args, kwargs, options)[0]
+        return self._start(flow, args, kwargs)[0]
 
     @overload
     def start_unique(
@@ -92,28 +115,15 @@ class Calls:
     def start_unique(
         self, flow: str, /, *args: Any, idempotency_key: str, **kwargs: Any
     ) -> tuple[RunHandle[Any], Origin]: ...
-    def start_unique(
-        self,
-        flow: Workflow[..., Any] | str,
-        /,
-        *args: Any,
-        idempotency_key: str | None = None,
-        namespace: str | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        connection: Any = None,
-        **kwargs: Any,
-    ) -> tuple[RunHandle[Any], Origin]:
+    def start_unique(self, flow: Any, /, *args: Any, **kwargs: Any) -> tuple[RunHandle[Any], Origin]:
         """Start as :meth:`start` does, and say whether this call ``"started"`` the run or found an ``"existing"`` one.
 
         Raises ``ConfigError`` without an ``idempotency_key``.
         """
-        if idempotency_key is None:
+        if kwargs.get("idempotency_key") is None:
             message = "start_unique() needs an idempotency_key: the text that makes two starts the same one."
             raise ConfigError(message)
-        options = StartOptions(
-            idempotency_key=idempotency_key, namespace=namespace, attributes=attributes, connection=connection
-        )
-        handle, new = self._start(flow, args, kwargs, options)
+        handle, new = self._start(flow, args, kwargs)
         return handle, "started" if new else "existing"
 
     def handle(self, run_id: str, *, namespace: str | None = None) -> RunHandle[Any]:
@@ -190,12 +200,9 @@ class Calls:
         return terminate_run(self._access, run_id, reason=reason, namespace=namespace)
 
     def _start(
-        self,
-        flow: Workflow[..., Any] | str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        options: StartOptions,
+        self, flow: Workflow[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[RunHandle[Any], bool]:
+        options = StartOptions(**{name: kwargs.pop(name) for name in RESERVED if name in kwargs})
         run_id, new, workflow = start_run(self._access, flow, args, kwargs, options=options)
         joined = options.connection is not None
         handle: RunHandle[Any] = RunHandle(

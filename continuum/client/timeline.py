@@ -108,12 +108,15 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
     """Return a run's steps by command number."""
     steps: dict[int, Step] = {}
     waiting: dict[str, list[int]] = {}  # signal → commands that wait for it, oldest first
+    early: dict[str, list[Event]] = {}  # signal → those that came before anybody waited
     previous: Step | None = None
     ended = False
     for event in events:
         if event.type in COMMANDS and event.command is not None:
             step = _asked(event)
-            if step.kind is StepKind.SIGNAL:
+            if step.kind is StepKind.SIGNAL and early.get(step.name):
+                step = _received(step, early[step.name].pop(0), at=event.at)
+            elif step.kind is StepKind.SIGNAL:
                 waiting.setdefault(step.name, []).append(step.command)
             elif step.kind is StepKind.TIMER and _bounds(previous, step):
                 assert previous is not None
@@ -123,12 +126,12 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
             steps[event.command] = _ended(steps[event.command], event)
             _close_bounded_wait(steps, waiting, event)
         elif event.type == EventType.SIGNAL_RECEIVED:
-            queue = waiting.get(event.name or "", [])
-            if queue:
-                command = queue.pop(0)
-                steps[command] = replace(
-                    steps[command], state=StepState.DONE, ended_at=moment(event.at), outcome=event.payload
-                )
+            name = event.name or ""
+            if waiting.get(name):
+                command = waiting[name].pop(0)
+                steps[command] = _received(steps[command], event, at=event.at)
+            else:
+                early.setdefault(name, []).append(event)
         elif event.type in TERMINAL:
             ended = True
     rows = {row.command: row for row in tasks}
@@ -180,6 +183,10 @@ def _ended(step: Step, event: Event) -> Step:
     if event.type == EventType.ACTIVITY_FAILED and event.payload:
         failure = Failure.parse(event.payload)
     return replace(step, state=state, ended_at=moment(event.at), outcome=event.payload, failure=failure)
+
+
+def _received(step: Step, signal: Event, *, at: int) -> Step:
+    return replace(step, state=StepState.DONE, ended_at=moment(at), outcome=signal.payload)
 
 
 def _close_bounded_wait(steps: dict[int, Step], waiting: dict[str, list[int]], event: Event) -> None:

@@ -6,7 +6,6 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar
 
 __all__ = ["Twin", "Twinned"]
 
-S = TypeVar("S")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -14,16 +13,17 @@ T = TypeVar("T")
 class Twinned(Protocol):
     """An object whose methods are twins of those of ``_sync``."""
 
-    _sync: Any
+    @property
+    def _sync(self) -> Any: ...
 
 
-class Twin(Generic[S, P, T]):
+class Twin(Generic[P, T]):
     """``get = Twin(Calls.get)`` makes ``await twinned.get(...)`` call ``get`` on a thread, so that the loop goes on.
 
     A cancelled ``await`` returns at once; the call itself runs to its end on its thread.
     """
 
-    def __init__(self, function: Callable[Concatenate[S, P], T]) -> None:
+    def __init__(self, function: Callable[Concatenate[Any, P], T]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
         self.__wrapped__ = function  # help() and signature() show the original's
@@ -35,7 +35,7 @@ class Twin(Generic[S, P, T]):
     def __get__(self, twinned: Twinned | None, owner: type) -> Self | Callable[P, Coroutine[Any, Any, T]]:
         if twinned is None:
             return self
-        sync: S = twinned._sync  # noqa: SLF001 - what Twinned promises
+        sync = twinned._sync  # noqa: SLF001 - what Twinned promises
         function = self._function
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:

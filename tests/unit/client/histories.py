@@ -41,21 +41,22 @@ class History:
         command: int | None = None,
         name: str | None = None,
         payload: str | None = None,
+        *,
         location: str | None = None,
     ) -> "History":
         self.events.append(Event(len(self.events) + 1, kind, command, name, payload, us(seconds), location))
         return self
 
     def activity(self, command: int, name: str, seconds: float, location: str = "flows.py:20") -> "History":
-        return self.add(EventType.ACTIVITY_SCHEDULED, seconds, command, name, "[]", location)
+        return self.add(EventType.ACTIVITY_SCHEDULED, seconds, command, name, "[]", location=location)
 
     def timer(self, command: int, seconds: float, length: float, location: str = "flows.py:31") -> "History":
-        return self.add(EventType.TIMER_STARTED, seconds, command, None, str(round(length * SECOND)), location)
+        return self.add(EventType.TIMER_STARTED, seconds, command, None, str(round(length * SECOND)), location=location)
 
     def awaited(
         self, command: int, name: str, seconds: float, *, limit: float | None = None, location: str = "flows.py:31"
     ) -> "History":
-        self.add(EventType.SIGNAL_AWAITED, seconds, command, name, None, location)
+        self.add(EventType.SIGNAL_AWAITED, seconds, command, name, None, location=location)
         return self if limit is None else self.timer(command + 1, seconds, limit, location)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from continuum.client.diagnosis import Weight, diagnose, say_duration
-from continuum.model.events import EventType
 from continuum.model.runs import ENDED, RunState
 from tests.unit.client.histories import ALIVE, BOOM, DEAD, HOUR, History, a_run, a_task, a_worker, at, us
 
@@ -67,7 +66,10 @@ def test_a_bounded_wait_also_names_its_timeout() -> None:
     assert told(history=History().awaited(1, "fraud_review", 0, limit=24 * HOUR), after=2 * HOUR) == [
         (
             "fine",
-            "waits for signal fraud_review since 2 h (flows.py:31), or the timeout at 2026-11-21 12:00:00 UTC (in 22 h)",
+            (
+                "waits for signal fraud_review since 2 h (flows.py:31),"
+                " or the timeout at 2026-11-21 12:00:00 UTC (in 22 h)"
+            ),
         )
     ]
 
@@ -89,8 +91,10 @@ def test_a_retrying_activity_names_attempt_moment_and_last_error() -> None:
     assert told(history=History().activity(1, "charge", 0), tasks=[row]) == [
         (
             "fine",
-            "activity charge (flows.py:20): attempt 2 of 5 begins at 2026-11-20 12:01:15 UTC (in 15 s);"
-            " last error: myapp.errors.CardDeclined: no money",
+            (
+                "activity charge (flows.py:20): attempt 2 of 5 begins at 2026-11-20 12:01:15 UTC (in 15 s);"
+                " last error: myapp.errors.CardDeclined: no money"
+            ),
         )
     ]
 
@@ -100,7 +104,10 @@ def test_a_running_activity_names_its_worker_and_its_heartbeat() -> None:
     assert told(history=History().activity(1, "charge", 0), tasks=[row]) == [
         (
             "fine",
-            "activity charge (flows.py:20): attempt 1 of 5 runs on host-7 (pid 4711) since 30 s, last heartbeat 2 s ago",
+            (
+                "activity charge (flows.py:20): attempt 1 of 5 runs on host-7 (pid 4711) since 30 s,"
+                " last heartbeat 2 s ago"
+            ),
         )
     ]
 

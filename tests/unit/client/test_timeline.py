@@ -55,9 +55,13 @@ def test_signals_go_to_their_waiters_in_order() -> None:
     assert steps[0].outcome == '"first"'
 
 
-def test_a_signal_before_its_wait_is_nobody_s_yet() -> None:
-    history = History().add(EventType.SIGNAL_RECEIVED, 1, None, "go", "1").activity(1, "charge", 2)
+def test_a_signal_that_came_early_is_taken_by_the_next_wait() -> None:
+    history = History().add(EventType.SIGNAL_RECEIVED, 1, None, "go", '"early"').activity(1, "charge", 2)
     assert states(history) == {1: StepState.WAITING}
+    history.awaited(2, "go", 3, limit=60).add(EventType.TIMER_CANCELLED, 3, 3)
+    steps = timeline(history.events)
+    assert [step.state for step in steps] == [StepState.WAITING, StepState.DONE, StepState.CANCELLED]
+    assert (steps[1].took, steps[1].outcome) == (timedelta(0), '"early"')
 
 
 def test_a_wait_whose_timeout_fired_has_timed_out_and_takes_no_later_signal() -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -48,10 +49,8 @@ class Ears:
         self.there.send(b"!")
 
     def hear(self) -> list[Hint]:
-        try:
+        with suppress(BlockingIOError):
             self._here.recv(1000)
-        except BlockingIOError:
-            pass
         if self.lost:
             raise JournalUnavailable("gone")
         heard, self._heard = self._heard, []
