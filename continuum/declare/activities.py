@@ -8,7 +8,15 @@ from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Unpack,
 
 from continuum.declare.annotations import hints_of, signature_of
 from continuum.declare.names import check_function, check_name, location_of, place_of
-from continuum.declare.options import CallOptions, DeclaredOptions, IdempotencyKey, check_key, check_known, policy_with
+from continuum.declare.options import (
+    CallOptions,
+    DeclaredOptions,
+    IdempotencyKey,
+    check_key,
+    check_key_function,
+    check_known,
+    policy_with,
+)
 from continuum.declare.registry import REGISTRY
 from continuum.errors import DeclarationError
 from continuum.model.codec import ArgumentsCodec, TypedCodec, codec_for
@@ -54,7 +62,9 @@ class Activity(Generic[P, R]):
     def _govern(self, policy: ActivityPolicy, key: IdempotencyKey) -> None:
         if isinstance(key, str):
             check_key(key, activity=self.name)
-        elif key is not None and not callable(key):
+        elif callable(key):
+            check_key_function(key, signature_of(self.function), activity=self.name)
+        elif key is not None:
             raise DeclarationError(
                 f"idempotency_key={key!r} of {self.name} is not valid: write a text, or a function of the call's"
                 " arguments that returns one."
@@ -167,7 +177,8 @@ def activity(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     - ``timeout``: longest time one attempt may take, a timedelta or seconds; default one hour, at most 24.
     - ``heartbeat_timeout``: longest silence between two heartbeats; default None, no limit.
     - ``queue``, ``priority`` (-1000 to 1000, higher first), ``executor``: where and when it runs.
-    - ``idempotency_key``: a text, or a function of the call's arguments that returns one (at most 512 characters).
+    - ``idempotency_key``: a text, or a function that takes the arguments as the activity does and returns one (at most
+      512 characters).
       Of all calls of this activity with the same key, in any run, the first success counts: the others get its result.
       Computed once, in workflow code, when the call is scheduled; the function must depend on its arguments only.
     - ``transactional`` (not per call; ``def`` only): the function receives a connection of the journal's database as

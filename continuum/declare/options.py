@@ -1,6 +1,7 @@
 """Here live the options of an activity: which there are, what they may be, what they become."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypedDict
@@ -16,6 +17,7 @@ __all__ = [
     "DeclaredOptions",
     "IdempotencyKey",
     "check_key",
+    "check_key_function",
     "check_known",
     "policy_with",
 ]
@@ -48,6 +50,7 @@ class DeclaredOptions(CallOptions, total=False):
     transactional: bool
 
 
+_VARIABLE: Final = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
 _DURATIONS: Final = frozenset({"timeout", "heartbeat_timeout"})
 
 
@@ -90,6 +93,26 @@ def check_key(key: object, *, activity: str) -> str:
     if "\0" in key or not _is_utf8(key):
         raise DeclarationError(f"the idempotency key of {activity} cannot be stored: {key!a:.100}")
     return key
+
+
+def check_key_function(function: Callable[..., str], calls: inspect.Signature, *, activity: str) -> None:
+    """Raise ``DeclarationError`` if the function could not take some call's arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # written in C; the first call will tell
+        return
+    given = [parameter for parameter in calls.parameters.values() if parameter.kind not in _VARIABLE]
+    needed = [parameter for parameter in given if parameter.default is inspect.Parameter.empty]
+    for parameters in (given, needed):  # the longest call, and the shortest
+        named = {item.name: None for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
+        placed = [None] * (len(parameters) - len(named))
+        try:
+            signature.bind(*placed, **named)
+        except TypeError as error:
+            raise DeclarationError(
+                f"the idempotency_key function of {activity} must take the arguments the activity takes, which are"
+                f" {calls}, and its own are {signature}: {error}."
+            ) from None
 
 
 def _is_utf8(text: str) -> bool:

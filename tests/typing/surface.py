@@ -1,0 +1,91 @@
+"""What a type checker says about users' code. Read by mypy in `test_surface`, never run."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, assert_type
+
+from continuum.declare.activities import Activity, activity
+from continuum.declare.attempts import Attempt, current_attempt
+from continuum.declare.signals import Signal
+from continuum.declare.workflows import Workflow, workflow
+from continuum.model.policies import Retry
+from continuum.replay.effects.activity import ActivityFuture
+
+
+@dataclass
+class Payment:
+    amount: Decimal
+
+
+@activity
+def charge(order_id: str, amount: Decimal) -> Payment:
+    return Payment(amount)
+
+
+@activity(retry=Retry(max_attempts=5), timeout=timedelta(seconds=30), queue="payments")
+async def refund(order_id: str, *, reason: str = "") -> bool:
+    return bool(reason)
+
+
+@activity(retry=3, timeout=1.5, idempotency_key=lambda order_id: f"ship:{order_id}")
+def ship(order_id: str) -> str:
+    return order_id
+
+
+review = Signal("review", str)
+anything = Signal("anything")
+maybe = Signal[str | None]("maybe", str | None)
+
+
+@workflow
+async def bare(n: int) -> str:
+    return str(n)
+
+
+@workflow(version=2, retention=timedelta(days=1))
+async def order_flow(order_id: str) -> Payment:
+    payment = await charge(order_id, Decimal(1))
+    assert_type(payment, Payment)
+    assert_type(await refund(order_id, reason="late"), bool)
+    assert_type(await charge.options(queue="bulk", priority=3)(order_id, Decimal(2)), Payment)
+    assert_type(charge(order_id, Decimal(1)), ActivityFuture[Payment])
+    assert_type(await asyncio.gather(ship(order_id), refund(order_id)), tuple[str, bool])
+    assert_type(await asyncio.wait_for(ship(order_id), 3), str)
+    done, _ = await asyncio.wait([ship(order_id), ship(order_id)])
+    assert_type(done, set[ActivityFuture[str]])
+    assert_type(await review.wait(timeout=timedelta(hours=1)), str)
+    assert_type(await anything.wait(), Any)
+    assert_type(await maybe.wait(3.5), str | None)
+
+    charge(order_id)  # type: ignore[call-arg]
+    charge(order_id, "1")  # type: ignore[arg-type]
+    refund(order_id, "late")  # type: ignore[call-arg]
+    charge.options(queue=3)  # type: ignore[arg-type]
+    charge.options(quue="x")  # type: ignore[call-arg]
+    return payment
+
+
+assert_type(current_attempt(), Attempt)
+plain: Coroutine[Any, Any, str] = bare(3)
+other: Coroutine[Any, Any, Payment] = order_flow("o")
+wrong = order_flow(3)  # type: ignore[arg-type]
+assert_type(review.encode("ok"), str)
+review.encode(3)  # type: ignore[arg-type]
+
+
+def takes(one: Activity[[str], str], two: Workflow[[int], str]) -> None: ...
+
+
+takes(ship, bare)
+
+
+@workflow  # type: ignore[arg-type]
+def not_async(n: int) -> int:
+    return n
+
+
+@activity(timeuot=3)  # type: ignore[call-overload, untyped-decorator]
+def misspelt() -> None: ...
