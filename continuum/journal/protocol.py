@@ -80,8 +80,12 @@ class Line(Protocol):
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``receive`` may have a reply."""
 
-    def send(self, request: Request) -> None:
-        """Send a request and return at once. The line must be idle."""
+    def send(self, request: Request) -> bool:
+        """Send a request and return at once. The line must be idle.
+
+        True: the reply may have arrived while sending, and ``fileno()`` may stay silent about it; call ``receive``
+        before sleeping.
+        """
 
     def receive(self) -> Reply | None:
         """Return the reply, or None if it is not there yet; never blocks."""

@@ -33,7 +33,7 @@ class MemoryLine:
         """Return a descriptor that is readable when there is a reply."""
         return self._open().fileno()
 
-    def send(self, request: Request) -> None:
+    def send(self, request: Request) -> bool:
         """Execute the request and keep the reply."""
         pipe = self._open()
         if self._request is not None:
@@ -45,6 +45,7 @@ class MemoryLine:
         except Exception as error:  # noqa: BLE001 - as over a wire: the refusal is the reply
             self._answer = error
         pipe.ring()
+        return False
 
     def receive(self) -> Reply | None:
         """Return the reply, or None if no request is in flight."""

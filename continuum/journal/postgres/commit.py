@@ -19,12 +19,15 @@ of the answer, unwritten. (``lock_timeout`` is the backstop.) Inbox rows are del
 the owner, and the run row is locked.
 # Invariant: no index is on a column that an ordinary step changes, so its update of the run row is HOT; ``wake_at`` and
 ``lease_owner`` are written with their old values except when they change.
+# Invariant: rows are found by their keys. ``is not distinct from`` compares what only has to be checked, because no index
+can answer it: a plain ``=`` makes the planner walk everything this worker owns (tests/plans).
 # Crash: before the server has committed, nothing of the batch exists, afterwards all of it does; who holds the runs now
 finds out by claiming them, and who sent the batch and lost its answer re-grants its runs to itself first.
 """
 
 from typing import Final
 
+from continuum.errors import JournalError
 from continuum.journal.postgres.literals import ids, integers, text, texts, words
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
@@ -35,7 +38,8 @@ from continuum.model.runs import ENDED
 __all__ = ["COMMIT", "LOCAL", "MAX_RUNS", "MAX_TEXT", "commit_call"]
 
 MAX_RUNS: Final = 500
-MAX_TEXT: Final = 8 * 1024 * 1024
+# A batch stays far below; one run's decision, which is never split, may be this large.
+MAX_TEXT: Final = 64 * 1024 * 1024
 
 LOCAL: Final = "local"  # the executor of an order that names none
 
@@ -52,13 +56,13 @@ COMMIT: Final = Statement(
             as i(run_id, token, seen, added, done, state, flags, wake_us, retention_us, cancelled_us, adopted, place)
     ), locked as materialized (
         select i.place from input i join continuum_runs r on r.id = i.run_id
-        where r.lease_owner = $1::uuid and r.lease_token = i.token and r.last_seq = i.seen
+        where r.lease_owner is not distinct from $1::uuid and r.lease_token = i.token and r.last_seq = i.seen
         for no key update of r skip locked
     ), claims as materialized (
         select d.place, t.run_id, t.command
         from unnest($13::int[], $14::int[], $15::int[]) d(place, command, attempt)
         join continuum_tasks t on t.run_id = ($2::uuid[])[d.place] and t.command = d.command and t.attempt = d.attempt
-        where t.claimed_by = $1::uuid and t.state = 'leased'
+        where t.claimed_by is not distinct from $1::uuid and t.state = 'leased'
         for update of t skip locked
     ), doomed as materialized (
         select i.place, t.run_id, t.command from input i join continuum_tasks t on t.run_id = i.run_id
@@ -166,7 +170,7 @@ def commit_call(request: CommitRequest, payloads: Payloads) -> str:
         integers([row[2] for row in mail]),
     )
     if len(call) > MAX_TEXT:
-        raise ValueError(f"a commit of {len(call):,} characters is larger than {MAX_TEXT:,}: send fewer runs at once")
+        raise JournalError(f"a commit of {len(call):,} characters is larger than {MAX_TEXT:,}: send fewer runs at once")
     return call
 
 

@@ -97,16 +97,20 @@ class PostgresLine:
             raise JournalUnavailable("this line is closed: open another")
         return self._fileno
 
-    def send(self, request: Request) -> None:
-        """Send a request. Raises ``ValueError`` or ``JournalError`` without sending it if it cannot be written down."""
+    def send(self, request: Request) -> bool:
+        """Send a request; return whether the reply may be here already.
+
+        Raises ``ValueError`` or ``JournalError``, without sending it, if it cannot be written down.
+        """
         if self._request is not None:
             raise RuntimeError(f"the line is busy with {type(self._request).__name__}: fetch its reply first")
         self.fileno()
         call = whole(self._call(request))
         self._asked = self._clock.monotonic_us()
         # Crash: from here on the request may be executed, whoever lives to hear of it.
-        self._execute(call)
+        pushed = self._execute(call)
         self._request = request
+        return pushed
 
     def receive(self) -> Reply | None:
         """Return the reply if it is there."""
@@ -145,14 +149,18 @@ class PostgresLine:
 
     # -------------------------------------------------------------- inside
 
-    def _execute(self, call: str) -> None:
+    def _execute(self, call: str) -> bool:
+        """Send a text; return whether that may have swallowed the beginning, or all, of the reply."""
         try:
             self._cursor.execute(call)
-            if len(call) > _FITS:
-                while self._connection.poll() == _WRITE:
-                    select.select([], [self._fileno], [])
+            if len(call) <= _FITS:
+                return False
+            # Pushing reads as well: what has arrived meanwhile sits in libpq, and the socket may stay silent.
+            while self._connection.poll() == _WRITE:
+                select.select([], [self._fileno], [])
         except psycopg2.Error as error:
             raise self._refused_or_dead(error) from error
+        return True
 
     def _refused_or_dead(self, error: psycopg2.Error) -> Exception:
         known = translate(error)

@@ -161,12 +161,15 @@ class Wire(_Reconnecting, Generic[C]):
         assert line is not None
         self._context = context
         try:
-            line.send(request)
+            answered = line.send(request)
         except JournalUnavailable as error:
             self._broke(error)
         except ContinuumError as error:
             self._context = None
             self._on_refused(context, error)
+        else:
+            if answered:
+                self.pump()
 
     def pump(self) -> None:
         """Fetch the reply if it is there."""
