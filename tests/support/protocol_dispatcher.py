@@ -1,0 +1,428 @@
+"""Here lives a dispatcher reduced to its protocol: claims, turns, commits, hand-ins, and what it does about lost answers.
+
+One request in flight. Every rule of ``protocol.md`` that binds a dispatcher is a line in here; `Rule` names those that
+the tests take away one by one.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from continuum.journal.requests import (
+    ClaimReply,
+    ClaimRequest,
+    CommitReply,
+    CommitRequest,
+    InspectReply,
+    InspectRequest,
+    LookReply,
+    LookRequest,
+    MailReply,
+    MailRequest,
+    RegrantRequest,
+    ReleaseRequest,
+    Request,
+)
+from continuum.model.decisions import Commit, Decision
+from continuum.model.events import Event, EventType
+from continuum.model.ids import RunId, WorkerId
+from continuum.model.leases import ClaimedRun, Grant
+from continuum.model.messages import Message
+from continuum.model.runs import RunState
+from continuum.model.tasks import ClaimedTask
+from tests.support.protocol_program import Program
+
+if TYPE_CHECKING:
+    from tests.support.protocol_world import World
+
+__all__ = ["Action", "Dispatcher", "Flight", "Rule"]
+
+Action = tuple[str, Callable[[], object], int]
+Key = tuple[RunId, int, int]
+
+
+class Rule(StrEnum):
+    """A rule that binds dispatchers, and can be taken away."""
+
+    REGRANT = "after a lost answer, re-grant before anything else (else: send again verbatim)"
+    RECONCILE = "start tasks that are claimed by me but in no pool of mine"
+    HAND_IN = "hand in local results of runs that are no longer mine"
+    OWNER_POLL = "look for mail of my own runs"
+    ADOPT = "re-grant due runs that are mine without my knowing"
+
+
+class Held:
+    """A run this dispatcher believes to hold, in memory."""
+
+    def __init__(self, run: ClaimedRun) -> None:
+        self.run_id, self.chain_id, self.token = run.run_id, run.chain_id, run.token
+        self.program = Program.replay(run.events)
+        self.last_seq, self.wake_at = run.last_seq, run.wake_at
+        self.at = run.events[-1].at
+        self.box = {message.id: message for message in run.mail}
+
+
+class Flight:
+    """A request on its way: not executed yet, executed, or answered."""
+
+    def __init__(self, request: Request, digests: dict[RunId, int] | None = None) -> None:
+        self.request = request
+        self.digests = digests or {}
+        self.landed = False
+        self.reply: Any = None
+
+
+class Dispatcher:
+    """One dispatcher process, and its successors after each death."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world, self.name, self.random = world, name, world.random
+        self.line = world.journal.open_line()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start as a new process."""
+        self.worker: WorkerId = self.world.register()
+        self.runs: dict[RunId, Held] = {}
+        self.unsure: dict[RunId, int] = {}
+        self.flight: Flight | None = None
+        self.used: dict[RunId, list[Key]] = {}
+        self.missing: list[Commit] = []
+        self.pool: list[ClaimedTask] = []
+        self.results: dict[Key, ClaimedTask] = {}
+
+    def obeys(self, rule: Rule) -> bool:
+        return rule not in self.world.broken
+
+    # ---------------------------------------------------------------- what may happen next
+
+    def actions(self) -> list[Action]:
+        """Return what this dispatcher may do now, with weights."""
+        found: list[Action] = [
+            (f"{task.command}a{task.attempt} ends in its pool", lambda task=task: self.end_attempt(task), 6)
+            for task in self.pool
+        ]
+        found.append(("beats", self.beat, 2))
+        if self.flight is not None:
+            kind = type(self.flight.request).__name__
+            if not self.flight.landed:
+                return [*found, (f"{kind} lands", self.land, 14)]
+            return [*found, (f"{kind} is answered", self.answer, 14)]
+        if self.unsure:
+            return [*found, ("re-grants", self.regrant, 12)]
+        found += [("claims", self.claim, 3), ("looks", self.look, 2), ("reconciles", self.reconcile, 1)]
+        if self.runs:
+            found += [("reads mail", self.read_mail, 3), ("releases a run", self.release, 1)]
+        if self.ready():
+            found.append(("turns", self.turn, 14))
+        if any(self.is_stray(key) for key in self.results):
+            found.append(("hands in a result", self.hand_in, 6))
+        if len(self.pool) < 2:
+            found.append(("pool claims a task", self.claim_task, 3))
+        return found
+
+    # ---------------------------------------------------------------- requests
+
+    def send(self, request: Request, digests: dict[RunId, int] | None = None) -> None:
+        assert self.flight is None
+        self.flight = Flight(request, digests)
+
+    def land(self) -> None:
+        """Let the journal execute what is in flight; the answer is still under way."""
+        assert self.flight is not None
+        self.flight.reply = self.world.execute(self.flight, self.line)
+        self.flight.landed = True
+
+    def answer(self) -> None:
+        """Take in the answer."""
+        flight, self.flight = self.flight, None
+        assert flight is not None
+        match flight.request, flight.reply:
+            case CommitRequest(commits=commits), CommitReply(written=written):
+                self.committed(list(commits), written)
+            case InspectRequest(), InspectReply(states=states):
+                self.inspected({state.run_id: state for state in states})
+            case RegrantRequest(), ClaimReply(runs=runs):
+                self.unsure.clear()  # those that did not come back are no longer mine
+                self.load(runs)
+            case ClaimRequest(), ClaimReply(runs=runs):
+                self.load(runs)
+            case MailRequest(), MailReply(messages=messages):
+                self.take_mail(messages)
+            case LookRequest(), LookReply(messages=messages, due=due):
+                self.take_mail(messages)
+                self.adopt(due)
+            case _:
+                pass
+
+    def lose(self) -> None:
+        """The connection breaks: whether the request was, or will be, executed is unknown."""
+        flight, self.flight = self.flight, None
+        assert flight is not None
+        self.line.close()
+        self.line = self.world.journal.open_line()
+        if not flight.landed:
+            self.world.ghosts.append(flight)
+        match flight.request:
+            case CommitRequest() if not self.obeys(Rule.REGRANT):
+                self.send(flight.request, flight.digests)
+            case CommitRequest(commits=commits):
+                for commit in commits:
+                    self.doubt(commit)
+            case InspectRequest():
+                for commit in self.missing:
+                    self.doubt(commit)
+            case _:
+                pass  # a claim shows in a look; a regrant is asked for again; a released run is forgotten
+
+    def doubt(self, commit: Commit) -> None:
+        """Stop using a run until a fresh token shows what became of its commit."""
+        self.unsure[commit.run_id] = commit.token
+        self.drop(commit.run_id)
+
+    def drop(self, run_id: RunId) -> None:
+        """Forget a run; results that its unfinished commit held are in the outbox again."""
+        self.runs.pop(run_id, None)
+        self.used.pop(run_id, None)
+
+    # ---------------------------------------------------------------- grants
+
+    def claim(self) -> None:
+        self.send(ClaimRequest(self.worker, self.world.loaded, self.random.choice((1, 5))))
+
+    def regrant(self) -> None:
+        grants = tuple(Grant(run_id, token) for run_id, token in self.unsure.items())
+        self.send(RegrantRequest(self.worker, grants))
+
+    def adopt(self, due: list[Grant]) -> None:
+        if not self.obeys(Rule.ADOPT):
+            return
+        for grant in due:
+            held = self.runs.get(grant.run_id)
+            if held is None or held.token != grant.token:
+                self.drop(grant.run_id)
+                self.unsure[grant.run_id] = grant.token
+
+    def load(self, runs: list[ClaimedRun]) -> None:
+        for run in runs:
+            self.runs[run.run_id] = Held(run)
+        if runs:
+            self.reconcile()
+
+    def reconcile(self) -> None:
+        """Start what is claimed by this worker in the journal and known nowhere here."""
+        if not self.obeys(Rule.RECONCILE):
+            return
+        known = {_key(task) for task in self.pool} | set(self.results)
+        for task in self.world.journal.tasks.held(self.worker):
+            if _key(task) not in known:
+                self.start(task)
+
+    def release(self) -> None:
+        held = self.random.choice(list(self.runs.values()))
+        self.drop(held.run_id)
+        self.send(ReleaseRequest(self.worker, (Grant(held.run_id, held.token),)))
+
+    # ---------------------------------------------------------------- mail
+
+    def look(self) -> None:
+        self.send(LookRequest(self.worker, self.world.loaded, (self.world.queue,), 10))
+
+    def read_mail(self) -> None:
+        self.send(MailRequest(self.worker, self.random.choice((1, 10))))
+
+    def take_mail(self, messages: list[Message]) -> None:
+        if not self.obeys(Rule.OWNER_POLL):
+            return
+        for message in messages:
+            for held in self.runs.values():
+                if held.chain_id == message.chain_id:
+                    held.box[message.id] = message
+
+    # ---------------------------------------------------------------- turns
+
+    def completions(self, held: Held) -> list[tuple[str, Any]]:
+        """Return what could be delivered to a run now."""
+        program, now = held.program, self.world.now_us()
+        found: list[tuple[str, Any]] = [("mail", message) for message in held.box.values()]
+        if program.began:
+            found += [("timer", n) for n, at in program.fire_at.items() if n in program.open and at <= now]
+            found += [("result", key) for key in self.results if key[0] == held.run_id and key[1] in program.open]
+        return found
+
+    def ready(self) -> list[Held]:
+        return [held for held in self.runs.values() if not held.program.began or self.completions(held)]
+
+    def turn(self) -> None:
+        """Deliver something to some runs and send one commit for all of them."""
+        ready = self.ready()
+        chosen = self.random.sample(ready, self.random.randint(1, len(ready)))
+        commits = [self.decide(held) for held in chosen]
+        self.send(CommitRequest(self.worker, commits), {held.run_id: held.program.digest for held in chosen})
+
+    def decide(self, held: Held) -> Commit:
+        program = held.program
+        events: list[Event] = []
+        consumed, used = [], []
+        if not program.began:
+            events += self.deliver(held, EventType.RUN_BEGAN)
+        sources = self.completions(held) if program.began else []
+        self.random.shuffle(sources)
+        for kind, source in sources[: self.random.randint(0 if events else 1, len(sources))]:
+            if program.ended:
+                break
+            if kind == "timer":
+                events += self.deliver(held, EventType.TIMER_FIRED, command=source)
+            elif kind == "result":
+                used.append(source)
+                events += self.deliver(held, EventType.ACTIVITY_COMPLETED, command=source[1], payload=_payload(source))
+            else:
+                consumed.append(source.id)
+                events += self.deliver(held, source.kind, command=source.command, payload=source.payload)
+        self.used[held.run_id] = used
+        scheduled = [event.command for event in events if event.type == EventType.ACTIVITY_SCHEDULED]
+        orders = [] if program.ended else [self.world.order(n) for n in scheduled if n is not None]
+        decision = Decision(
+            events=[msgspec.structs.replace(event, seq=held.last_seq + place) for place, event in enumerate(events, 1)],
+            orders=orders,
+            cancelled=[],
+            state=RunState.COMPLETED if program.ended else RunState.SUSPENDED,
+            wake_at=program.wake_at,
+            logs=[],
+        )
+        return Commit(
+            held.run_id,
+            held.chain_id,
+            held.token,
+            held.last_seq,
+            decision,
+            claimed=frozenset(order.command for order in orders if order.command % 2),
+            finished=tuple((command, attempt) for _, command, attempt in used),
+            consumed=tuple(consumed),
+            woke=program.wake_at != held.wake_at,
+        )
+
+    def deliver(
+        self, held: Held, kind: EventType, *, command: int | None = None, payload: str | None = None
+    ) -> list[Event]:
+        held.at = max(held.at, self.world.now_us())
+        return held.program.deliver(Event(0, kind, command, None, payload, held.at))
+
+    # ---------------------------------------------------------------- answers to commits
+
+    def committed(self, commits: list[Commit], written: frozenset[str]) -> None:
+        self.missing = []
+        for commit in commits:
+            if commit.run_id in written:
+                self.acknowledge(commit)
+            else:
+                self.missing.append(commit)
+        if self.missing:
+            self.send(InspectRequest(tuple(commit.run_id for commit in self.missing)))
+
+    def acknowledge(self, commit: Commit) -> None:
+        """It is durable: only now act upon it."""
+        held = self.runs[commit.run_id]
+        held.last_seq += len(commit.decision.events)
+        held.wake_at = commit.decision.wake_at
+        for message_id in commit.consumed:
+            held.box.pop(message_id, None)
+        for key in self.used.pop(commit.run_id):
+            self.results.pop(key, None)
+        for order in commit.decision.orders:
+            if order.command in commit.claimed:
+                self.start(self.world.claimed(commit.run_id, order))
+        if held.program.ended:
+            del self.runs[commit.run_id]
+
+    def inspected(self, states: dict[RunId, Any]) -> None:
+        again: list[Commit] = []
+        for commit in self.missing:
+            state = states[commit.run_id]
+            mine = state.owner == self.worker and state.token == commit.token
+            if mine and state.last_seq == commit.seen:
+                if self.still_claimed(commit):
+                    again.append(commit)  # somebody held a lock
+                else:
+                    self.doubt(commit)
+            elif mine and state.last_seq == commit.seen + len(commit.decision.events):
+                self.acknowledge(commit)  # it had landed
+            else:
+                self.drop(commit.run_id)  # fenced
+        self.missing = []
+        if again:
+            digests = {commit.run_id: self.runs[commit.run_id].program.digest for commit in again}
+            self.send(CommitRequest(self.worker, again), digests)
+
+    def still_claimed(self, commit: Commit) -> bool:
+        """Whether the claims hold; results of those that do not are thrown away."""
+        held = {_key(task) for task in self.world.journal.tasks.held(self.worker)}
+        lost = [key for key in self.used[commit.run_id] if key not in held]
+        for key in lost:
+            del self.results[key]
+        return not lost
+
+    # ---------------------------------------------------------------- local pool
+
+    def start(self, task: ClaimedTask) -> None:
+        self.world.execute_attempt(task)
+        self.pool.append(task)
+
+    def end_attempt(self, task: ClaimedTask) -> None:
+        self.pool.remove(task)
+        self.results[_key(task)] = task
+
+    def claim_task(self) -> None:
+        for task in self.world.take_tasks(self.worker):
+            self.start(task)
+
+    def is_stray(self, key: Key) -> bool:
+        """Whether a result cannot go into a commit of this dispatcher any more."""
+        if key[0] in self.unsure or any(key in used for used in self.used.values()):
+            return False
+        held = self.runs.get(key[0])
+        return held is None or key[1] not in held.program.open
+
+    def hand_in(self) -> None:
+        key = next(key for key in self.results if self.is_stray(key))
+        task = self.results.pop(key)
+        if self.obeys(Rule.HAND_IN):
+            self.world.finish(self.worker, task)
+
+    # ---------------------------------------------------------------- life
+
+    def beat(self) -> None:
+        """Prolong the lease, or learn that this process is dead and start as another."""
+        if not self.world.beat(self.worker):
+            self.world.zombies += [(self.worker, task) for task in [*self.pool, *self.results.values()]]
+            self.die()
+
+    def crash(self) -> None:
+        """Everything in memory is gone; the row stays until its lease expires."""
+        self.world.crashed.append(self.worker)
+        self.die()
+
+    def die(self) -> None:
+        if self.flight is not None and not self.flight.landed:
+            self.world.ghosts.append(self.flight)
+        self.begin()
+
+    def drain(self) -> None:
+        """Give everything back in order, sure of it or not, and start anew."""
+        grants = [Grant(held.run_id, held.token) for held in self.runs.values()]
+        grants += [Grant(run_id, token) for run_id, token in self.unsure.items()]
+        self.world.execute(Flight(ReleaseRequest(self.worker, tuple(grants))), self.line)
+        for task in [*self.pool, *self.results.values()]:
+            self.world.finish(self.worker, task)
+        self.world.journal.workers.deregister(self.worker)
+        self.die()
+
+
+def _key(task: ClaimedTask) -> Key:
+    return (task.run_id, task.command, task.attempt)
+
+
+def _payload(key: Key) -> str:
+    return f'"{key[1]}/{key[2]}"'

@@ -1,0 +1,101 @@
+"""Here live journals in memory with one rule of the protocol taken away."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from continuum.journal.memory import MemoryJournal
+from continuum.journal.memory.rows import RunRow, TaskRow
+from continuum.journal.memory.turns import Turns
+from continuum.journal.memory.workers import MemoryWorkers
+from continuum.journal.requests import ClaimReply, ClaimRequest, RegrantRequest
+from continuum.model.decisions import Commit
+from continuum.model.ids import WorkerId
+
+__all__ = ["JournalRule", "broken_journal"]
+
+
+class JournalRule(StrEnum):
+    """A rule that binds journals, and can be taken away."""
+
+    LAST_SEQ = "a commit compares last_seq"
+    OWNER = "a commit compares the owner"
+    TOKEN = "a commit compares the token"
+    TASK_CLAIM = "a commit compares the claims of its local results"
+    RELEASE_TOKEN = "a release raises the token"
+    SWEEP_TOKEN = "the sweep raises the token"
+    REGRANT_TOKEN = "a re-grant raises the token"
+    LIVING = "only a living worker claims"
+    WAKE = "a claim leaves wake_at alone"
+    MAIL = "a claim leaves mail alone"
+    SWEEP_CONDITION = "the sweep asks whether the owner exists, not who died just now"
+    ATTEMPT = "a dead worker's task gets its next attempt"
+
+
+def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJournal:
+    """Return a journal in memory without these rules."""
+
+    class BrokenTurns(Turns):
+        def may_write(self, run: RunRow, worker: WorkerId, commit: Commit) -> bool:
+            return self.is_granted(run, worker, commit.token) and (
+                run.last_seq == commit.seen or JournalRule.LAST_SEQ in broken
+            )
+
+        def is_granted(self, run: RunRow, worker: WorkerId, token: int) -> bool:
+            return (run.owner == worker or JournalRule.OWNER in broken) and (
+                run.token == token or JournalRule.TOKEN in broken
+            )
+
+        def holds_tasks(self, worker: WorkerId, commit: Commit) -> bool:
+            return JournalRule.TASK_CLAIM in broken or super().holds_tasks(worker, commit)
+
+        def give_back(self, run: RunRow) -> None:
+            super().give_back(run)
+            run.token -= JournalRule.RELEASE_TOKEN in broken
+
+        def may_claim(self, worker: WorkerId) -> bool:
+            return JournalRule.LIVING in broken or super().may_claim(worker)
+
+        def claim(self, request: ClaimRequest) -> ClaimReply:
+            reply = super().claim(request)
+            for claimed in reply.runs:
+                if JournalRule.WAKE in broken:
+                    self._store.wake(self._store.runs[claimed.run_id], None)
+                if JournalRule.MAIL in broken:
+                    self._store.inbox.pop(claimed.chain_id, None)
+            return reply
+
+        def regrant(self, request: RegrantRequest) -> ClaimReply:
+            reply = super().regrant(request)
+            if JournalRule.REGRANT_TOKEN not in broken:
+                return reply
+            for claimed in reply.runs:
+                self._store.runs[claimed.run_id].token -= 1
+            return ClaimReply([self._load(self._store.runs[claimed.run_id]) for claimed in reply.runs])
+
+    class BrokenWorkers(MemoryWorkers):
+        def sweep_run(self, run: RunRow) -> None:
+            super().sweep_run(run)
+            run.token -= JournalRule.SWEEP_TOKEN in broken
+
+        def sweep_task(self, row: TaskRow, now: int) -> bool:
+            if JournalRule.ATTEMPT in broken:
+                row.free(now, attempt=row.attempt)
+                return False
+            return super().sweep_task(row, now)
+
+        def _orphans(self) -> list[RunRow]:
+            found = super()._orphans()
+            if JournalRule.SWEEP_CONDITION not in broken:
+                return found
+            fresh = [run for run in found if run.owner not in self._forgotten]
+            self._forgotten |= {run.owner for run in found if run.owner is not None}
+            return fresh
+
+        _forgotten: set[WorkerId] = set()
+
+    class BrokenJournal(MemoryJournal):
+        turns_type = BrokenTurns
+        workers_type = BrokenWorkers
+
+    BrokenWorkers._forgotten = set()
+    return BrokenJournal(now=now)

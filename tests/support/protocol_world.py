@@ -1,0 +1,457 @@
+"""Here lives the world around two dispatchers: a pool elsewhere, clients, a reaper, time, and everything that goes wrong.
+
+A schedule is a random walk over whatever may happen next. Then the faults stop, everybody gets their turn, and each
+run must end; after that its history is judged. While it runs, every step is watched: who writes, who gets a grant, which
+attempt is executed.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from continuum.errors import RunTerminal
+from continuum.journal.protocol import Journal, Line, PostResult
+from continuum.journal.requests import (
+    ClaimReply,
+    ClaimRequest,
+    CommitRequest,
+    InspectReply,
+    InspectRequest,
+    RegrantRequest,
+    ReleaseRequest,
+    Reply,
+)
+from continuum.model.events import COMPLETIONS, EventType
+from continuum.model.failures import Failure
+from continuum.model.ids import RunId, WorkerId, new_run_id
+from continuum.model.leases import GrantState, WorkerInfo
+from continuum.model.messages import NewMessage
+from continuum.model.policies import ActivityPolicy, Retry
+from continuum.model.runs import NewRun
+from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
+from tests.support.protocol_dispatcher import Action, Dispatcher, Flight
+from tests.support.protocol_program import Program, Violation
+
+__all__ = ["Wing", "World"]
+
+TTL = timedelta(hours=1)
+DEAD = timedelta(seconds=-1)
+TIMER_US = 4_000
+FAIR_ROUNDS = 40
+WAIT_SECONDS = 20.0
+
+
+@dataclass
+class Wing:
+    """A journal, and what a schedule needs besides."""
+
+    journal: Journal
+    locked: Callable[[RunId], AbstractContextManager[None]]
+    begin_post: Callable[[NewMessage], Callable[[], object]]  # in a transaction; call the answer to commit
+    now_us: Callable[[], int]
+    pass_time: Callable[[int], object]
+
+
+@dataclass
+class Faults:
+    """How many of each a schedule may have."""
+
+    crashes: int = 2
+    losses: int = 3
+    expiries: int = 2
+    locks: int = 2
+    drains: int = 1
+
+
+class World:
+    """One schedule."""
+
+    def __init__(self, wing: Wing, seed: int, *, broken: Iterable[str] = ()) -> None:
+        self.random, self.seed, self.wing, self.journal = Random(seed), seed, wing, wing.journal
+        self.broken = frozenset(broken)
+        self.log: list[str] = []
+        self.queue = f"queue-{seed}"
+        self.workflow = f"workflow-{seed}"
+        self.loaded = ((self.workflow, 1),)
+        self.faults = Faults()
+        self.attempts = self.random.choice((2, 20, 20))
+        self.ghosts: list[Flight] = []
+        self.zombies: list[tuple[WorkerId, ClaimedTask]] = []
+        self.crashed: list[WorkerId] = []
+        self.alive: set[WorkerId] = set()
+        self.executed: set[tuple[RunId, int, int]] = set()
+        self.locks: dict[RunId, ExitStack] = {}
+        self.line = wing.journal.open_line()
+        self.runs: dict[RunId, dict[str, Any]] = {}
+        self.unsent: list[NewMessage] = []
+        self.unsaved: list[tuple[NewMessage, Callable[[], object]]] = []
+        self.sent: list[NewMessage] = []
+        for number in range(self.random.choice((1, 1, 2))):
+            self._start_run(number)
+        self.states = self._inspect()
+        self.dispatchers = [Dispatcher(self, "A"), Dispatcher(self, "B")]
+        self.elsewhere = self.register()
+        self.job: ClaimedTask | None = None
+
+    # ---------------------------------------------------------------- beginnings
+
+    def _uuid(self) -> str:
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def _start_run(self, number: int) -> None:
+        spec = {
+            "signals": self.random.choice((0, 1, 2, 2)),
+            "timer_us": TIMER_US if self.random.random() < 0.5 else None,
+        }
+        # The time of a run id is real, the rest comes from the seed: schedules of one seed are alike.
+        run_id = RunId(new_run_id(self.now_us() + number * 1000)[:15] + self._uuid()[15:])
+        started = f'{{"input":[{{"signals":{spec["signals"]},"timer_us":{spec["timer_us"] or "null"}}}],"seed":"0"}}'
+        self.journal.runs.start(
+            NewRun(id=run_id, namespace="n", workflow=self.workflow, version=1, version_hash="h", started=started)
+        )
+        self.runs[run_id] = spec
+        for signal in range(spec["signals"]):
+            delivery = f"d{signal}" if self.random.random() < 0.5 else None
+            self.unsent.append(NewMessage(run_id, EventType.SIGNAL_RECEIVED, "s", f'"{signal}"', delivery_id=delivery))
+
+    def register(self) -> WorkerId:
+        worker = WorkerId(self._uuid())
+        self.journal.workers.register(WorkerInfo(worker, "host", 1, TTL))
+        self.alive.add(worker)
+        return worker
+
+    def order(self, command: int) -> TaskOrder:
+        policy = ActivityPolicy(retry=Retry(max_attempts=self.attempts), queue=self.queue)
+        return TaskOrder(command, "activity", "[[],{}]", policy, policy.encode())
+
+    def claimed(self, run_id: RunId, order: TaskOrder) -> ClaimedTask:
+        return ClaimedTask(run_id, order.command, 1, order.activity, order.arguments, order.policy)
+
+    def now_us(self) -> int:
+        return self.wing.now_us()
+
+    # ---------------------------------------------------------------- watched doors to the journal
+
+    def execute(self, flight: Flight, line: Line) -> Reply:
+        """Let the journal execute a request, and see that it keeps the rules."""
+        before = self._inspect()
+        line.send(flight.request)
+        reply = line.wait(WAIT_SECONDS)
+        assert reply is not None, f"no answer to {flight.request}"
+        match flight.request:
+            case CommitRequest(worker=worker, commits=commits):
+                for commit in commits:
+                    if commit.run_id in reply.written:  # type: ignore[union-attr]
+                        self._judge_write(commit, worker, before[commit.run_id], flight.digests[commit.run_id])
+            case ClaimRequest(worker=worker) if isinstance(reply, ClaimReply) and reply.runs:
+                if worker not in self._living():
+                    raise Violation(f"dead worker {worker[:4]} was granted a run")
+            case _:
+                pass
+        return reply
+
+    def _judge_write(self, commit: Any, worker: WorkerId, before: GrantState, digest: int) -> None:
+        if before != GrantState(commit.run_id, worker, commit.token, commit.seen):
+            raise Violation(f"a commit of {worker[:4]} for {commit.token}/{commit.seen} was written over {before}")
+        history = self.journal.runs.history(commit.run_id)
+        program = Program.replay(history)
+        if program.digest != digest or len(history) != commit.seen + len(commit.decision.events):
+            raise Violation("what was written is not what was decided")
+
+    def _living(self) -> set[WorkerId]:
+        return {record.id for record in self.journal.workers.list_workers() if record.alive}
+
+    def _inspect(self) -> dict[RunId, GrantState]:
+        self.line.send(InspectRequest(tuple(self.runs)))
+        reply = self.line.wait(WAIT_SECONDS)
+        assert isinstance(reply, InspectReply)
+        return {state.run_id: state for state in reply.states}
+
+    def watch(self) -> None:
+        """See that no run has changed hands under an old token."""
+        states = self._inspect()
+        for run_id, state in states.items():
+            known = self.states[run_id]
+            if state.owner != known.owner and state.token <= known.token:
+                raise Violation(f"the owner changed under the same token: {known} -> {state}")
+        self.states = states
+
+    def execute_attempt(self, task: ClaimedTask) -> None:
+        key = (task.run_id, task.command, task.attempt)
+        if key in self.executed:
+            raise Violation(f"attempt {task.attempt} of command {task.command} was executed twice")
+        self.executed.add(key)
+
+    def take_tasks(self, worker: WorkerId) -> list[ClaimedTask]:
+        return self.journal.tasks.claim(worker, queues={self.queue: 1}, limit=1)
+
+    def finish(self, worker: WorkerId, task: ClaimedTask) -> bool:
+        payload = f'"{task.command}/{task.attempt}"'
+        return self.journal.tasks.finish(
+            worker, TaskOutcome(task.run_id, task.command, task.attempt, task.activity, payload)
+        )
+
+    def beat(self, worker: WorkerId) -> bool:
+        living = self.journal.workers.beat(worker, TTL)
+        (self.alive.add if living else self.alive.discard)(worker)
+        return living
+
+    # ---------------------------------------------------------------- what may happen next
+
+    def actions(self) -> list[Action]:
+        found = [
+            (f"{one.name}: {name}", act, weight)
+            for one in self.dispatchers
+            for name, act, weight in one.actions()
+            if not (self.locks and self._waits(one, name))
+        ]
+        found += [("ghost lands", lambda g=g: self._land_ghost(g), 3) for g in self.ghosts]
+        found += [("zombie finishes", lambda z=z: self._zombie(z), 2) for z in self.zombies]
+        found += [("signal begins", self._begin_signal, 3)] if self.unsent else []
+        found += [("signal commits", lambda s=s: self._commit_signal(s), 3) for s in self.unsaved]
+        found += [("signal is sent again", self._repeat_signal, 1)] if self.sent else []
+        found += [("time passes", self._pass_time, 1), ("reaper passes", self._reap, 3)]
+        if self.job is None:
+            found.append(("elsewhere: claims", self._claim_elsewhere, 3))
+        else:
+            found += [
+                ("elsewhere: finishes", self._finish_elsewhere, 4),
+                ("elsewhere: retries", self._retry_elsewhere, 1),
+            ]
+        found += [("row is unlocked", lambda run_id=run_id: self._unlock(run_id), 2) for run_id in self.locks]
+        return found + self._fault_actions()
+
+    def _waits(self, dispatcher: Dispatcher, name: str) -> bool:
+        """Whether the step would wait for a row that an operator holds locked, which would stop this thread."""
+        flight = dispatcher.flight
+        return (
+            flight is not None
+            and not flight.landed
+            and name.endswith("lands")
+            and isinstance(flight.request, RegrantRequest | ReleaseRequest)
+        )
+
+    def _fault_actions(self) -> list[Action]:
+        found: list[Action] = []
+        faults = self.faults
+        for one in self.dispatchers:
+            if faults.crashes:
+                found.append((f"{one.name}: CRASHES", lambda one=one: self._spend("crashes", one.crash), 1))
+            if faults.losses and one.flight is not None:
+                found.append((f"{one.name}: LOSES ITS CONNECTION", lambda one=one: self._spend("losses", one.lose), 3))
+            if faults.drains and not self.locks:
+                found.append((f"{one.name}: drains", lambda one=one: self._spend("drains", one.drain), 1))
+        for worker in sorted(self.alive.difference(self.crashed)):
+            if faults.expiries:
+                found.append(
+                    (
+                        f"lease of living {worker[:4]} EXPIRES",
+                        lambda w=worker: self._spend("expiries", lambda: self._expire(w)),
+                        1,
+                    )
+                )
+        found += [(f"lease of {w[:4]} expires", lambda w=w: self._expire(w), 3) for w in self.crashed]
+        if self.ghosts:
+            found.append(("ghost vanishes", lambda: self.ghosts.pop(0), 1))
+        if faults.locks and not self.locks:
+            run_id = self.random.choice(list(self.runs))
+            found.append(("row is LOCKED", lambda: self._spend("locks", lambda: self._lock(run_id)), 2))
+        return found
+
+    def _spend(self, fault: str, act: Callable[[], object]) -> None:
+        setattr(self.faults, fault, getattr(self.faults, fault) - 1)
+        act()
+
+    # ---------------------------------------------------------------- what happens around the dispatchers
+
+    def _land_ghost(self, ghost: Flight) -> None:
+        if self.locks and isinstance(ghost.request, RegrantRequest | ReleaseRequest):
+            return
+        self.ghosts.remove(ghost)
+        line = self.journal.open_line()
+        try:
+            self.execute(ghost, line)
+        finally:
+            line.close()
+
+    def _zombie(self, zombie: tuple[WorkerId, ClaimedTask]) -> None:
+        self.zombies.remove(zombie)
+        self.finish(*zombie)
+
+    def _begin_signal(self) -> None:
+        message = self.unsent.pop(0)
+        self.unsaved.append((message, self.wing.begin_post(message)))
+
+    def _commit_signal(self, signal: tuple[NewMessage, Callable[[], object]]) -> None:
+        self.unsaved.remove(signal)
+        signal[1]()
+        if signal[0].delivery_id is not None:
+            self.sent.append(signal[0])
+
+    def _repeat_signal(self) -> None:
+        try:
+            again = self.journal.runs.post(self.random.choice(self.sent))
+        except RunTerminal:
+            return
+        if again is not PostResult.DUPLICATE:
+            raise Violation("a delivery id was delivered twice")
+
+    def _pass_time(self) -> None:
+        self.wing.pass_time(self.now_us() + TIMER_US)
+
+    def _expire(self, worker: WorkerId) -> None:
+        self.journal.workers.beat(worker, DEAD)
+
+    def _reap(self) -> None:
+        reaped = self.journal.workers.reap(limit=self.random.choice((0, 1, 100)))
+        self.alive.difference_update(reaped.workers)
+        self.crashed = [worker for worker in self.crashed if worker not in reaped.workers]
+
+    def _lock(self, run_id: RunId) -> None:
+        stack = self.locks[run_id] = ExitStack()
+        stack.enter_context(self.wing.locked(run_id))
+
+    def _unlock(self, run_id: RunId) -> None:
+        self.locks.pop(run_id).close()
+
+    def _claim_elsewhere(self) -> None:
+        if not self.beat(self.elsewhere):
+            self.elsewhere = self.register()
+        for task in self.take_tasks(self.elsewhere):
+            self.execute_attempt(task)
+            self.job = task
+
+    def _finish_elsewhere(self) -> None:
+        task, self.job = self.job, None
+        assert task is not None
+        self.finish(self.elsewhere, task)
+
+    def _retry_elsewhere(self) -> None:
+        task, self.job = self.job, None
+        assert task is not None
+        if task.attempt == self.attempts:
+            self.finish(self.elsewhere, task)
+        else:
+            self.journal.tasks.retry(self.elsewhere, task, failure=Failure("E", "e"), delay=timedelta(0))
+
+    # ---------------------------------------------------------------- a schedule
+
+    def step(self) -> None:
+        """Let one thing happen."""
+        actions = self.actions()
+        [(name, act, _)] = self.random.choices(actions, weights=[weight for _, _, weight in actions])
+        self.log.append(name)
+        act()
+        self.watch()
+
+    def settle(self) -> None:
+        """Stop the faults, let everybody have their turn until all runs have ended, and judge the histories."""
+        self.log.append("--- the faults stop")
+        for run_id in list(self.locks):
+            self._unlock(run_id)
+        for _ in range(FAIR_ROUNDS):
+            if self._ended():
+                break
+            self._fair_round()
+        else:
+            raise Violation(f"stuck: {self._plight()}")
+        while self.unsaved:
+            self._commit_signal(self.unsaved[0])
+        for run_id in self.runs:
+            self.judge(run_id)
+        if self.journal.upkeep.discard_dead_mail():
+            raise Violation("mail was left over")
+
+    def _ended(self) -> bool:
+        return len(self.journal.runs.outcomes(list(self.runs))) == len(self.runs)
+
+    def _fair_round(self) -> None:
+        while self.unsent:
+            self._begin_signal()
+        while self.unsaved:
+            self._commit_signal(self.unsaved[0])
+        for ghost in list(self.ghosts):
+            self._land_ghost(ghost)
+        for zombie in list(self.zombies):
+            self._zombie(zombie)
+        if self.job is not None:
+            self._finish_elsewhere()
+        self._claim_elsewhere()
+        for worker in self.crashed:
+            self._expire(worker)
+        reaped = self.journal.workers.reap()
+        self.crashed = []
+        self.alive.difference_update(reaped.workers)
+        self._pass_time()
+        for dispatcher in self.random.sample(self.dispatchers, 2):
+            self._tidy(dispatcher)
+            self.watch()
+
+    def _tidy(self, one: Dispatcher) -> None:
+        """Let a dispatcher do everything it has to do, once."""
+        self._answer(one)
+        one.beat()
+        for act in (one.regrant, one.look, one.regrant, one.claim):
+            if act != one.regrant or one.unsure:
+                act()
+                self._answer(one)
+        one.reconcile()
+        one.claim_task()
+        for task in list(one.pool):
+            one.end_attempt(task)
+        for _ in range(3):
+            if one.flight is None and not one.unsure and one.ready():
+                one.turn()
+                self._answer(one)
+        while one.flight is None and any(one.is_stray(key) for key in one.results):
+            one.hand_in()
+
+    def _answer(self, one: Dispatcher) -> None:
+        for _ in range(6):
+            if one.flight is None:
+                return
+            if not one.flight.landed:
+                one.land()
+            one.answer()
+
+    def judge(self, run_id: RunId) -> None:
+        """See that an ended run's history is what happened, once each."""
+        history = self.journal.runs.history(run_id)
+        if not Program.replay(history).ended:
+            raise Violation("the replay of an ended run does not end")
+        outcomes = [event.command for event in history if event.type in COMPLETIONS and event.command is not None]
+        if len(outcomes) != len(set(outcomes)):
+            raise Violation(f"an outcome was journaled twice: {outcomes}")
+        signals = sorted(str(event.payload) for event in history if event.type == EventType.SIGNAL_RECEIVED)
+        if signals != [f'"{number}"' for number in range(self.runs[run_id]["signals"])]:
+            raise Violation(f"signals were lost or doubled: {signals}")
+        if self.journal.tasks.of_run(run_id):
+            raise Violation("tasks were left over")
+
+    def _plight(self) -> str:
+        tasks = [
+            (t.command, t.state, t.attempt, (t.claimed_by or "")[:4])
+            for run_id in self.runs
+            for t in self.journal.tasks.of_run(run_id)
+        ]
+        found = [self.journal.runs.find(run_id) for run_id in self.runs]
+        runs = [(run.state, run.last_seq, run.wake_at, (run.lease_owner or "")[:4]) for run in found if run]
+        return f"runs {runs}, tasks {tasks}"
+
+    def close(self) -> None:
+        """Leave nothing behind for the next schedule on the same journal."""
+        for run_id in list(self.locks):
+            self._unlock(run_id)
+        for _, commit in self.unsaved:
+            commit()
+        for one in self.dispatchers:
+            one.line.close()
+        self.line.close()
+        for record in self.journal.workers.list_workers():
+            self.journal.workers.deregister(record.id)
+        while self.journal.workers.reap().more:
+            pass
