@@ -1,6 +1,6 @@
 """The protocol under random schedules, on both wings: crashes, zombies, lost answers that land later, locks, a reaper.
 
-``PROTOCOL_SCHEDULES=5000`` runs more of them. A failure shows the seed and the shortest schedule of that seed that fails.
+``PROTOCOL_SCHEDULES=5000`` runs more of them. A failure shows the seed and the shortest failing schedule of it.
 """
 
 import os

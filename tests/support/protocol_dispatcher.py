@@ -1,4 +1,4 @@
-"""Here lives a dispatcher reduced to its protocol: claims, turns, commits, hand-ins, and what it does about lost answers.
+"""Here lives a dispatcher reduced to its protocol: claims, turns, commits, hand-ins, doubts about lost answers.
 
 One request in flight. Every rule of ``protocol.md`` that binds a dispatcher is a line in here; `Rule` names those that
 the tests take away one by one.
@@ -7,8 +7,6 @@ the tests take away one by one.
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from continuum.journal.requests import (
     ClaimReply,
@@ -25,14 +23,12 @@ from continuum.journal.requests import (
     ReleaseRequest,
     Request,
 )
-from continuum.model.decisions import Commit, Decision
-from continuum.model.events import Event, EventType
+from continuum.model.decisions import Commit
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.leases import ClaimedRun, Grant
 from continuum.model.messages import Message
-from continuum.model.runs import RunState
 from continuum.model.tasks import ClaimedTask
-from tests.support.protocol_program import Program
+from tests.support.protocol_held import Held, Key, key_of
 
 if TYPE_CHECKING:
     from tests.support.protocol_world import World
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Action", "Dispatcher", "Flight", "Rule"]
 
 Action = tuple[str, Callable[[], object], int]
-Key = tuple[RunId, int, int]
 
 
 class Rule(StrEnum):
@@ -51,17 +46,6 @@ class Rule(StrEnum):
     HAND_IN = "hand in local results of runs that are no longer mine"
     OWNER_POLL = "look for mail of my own runs"
     ADOPT = "re-grant due runs that are mine without my knowing"
-
-
-class Held:
-    """A run this dispatcher believes to hold, in memory."""
-
-    def __init__(self, run: ClaimedRun) -> None:
-        self.run_id, self.chain_id, self.token = run.run_id, run.chain_id, run.token
-        self.program = Program.replay(run.events)
-        self.last_seq, self.wake_at = run.last_seq, run.wake_at
-        self.at = run.events[-1].at
-        self.box = {message.id: message for message in run.mail}
 
 
 class Flight:
@@ -215,9 +199,9 @@ class Dispatcher:
         """Start what is claimed by this worker in the journal and known nowhere here."""
         if not self.obeys(Rule.RECONCILE):
             return
-        known = {_key(task) for task in self.pool} | set(self.results)
+        known = {key_of(task) for task in self.pool} | set(self.results)
         for task in self.world.journal.tasks.held(self.worker):
-            if _key(task) not in known:
+            if key_of(task) not in known:
                 self.start(task)
 
     def release(self) -> None:
@@ -243,17 +227,8 @@ class Dispatcher:
 
     # ---------------------------------------------------------------- turns
 
-    def completions(self, held: Held) -> list[tuple[str, Any]]:
-        """Return what could be delivered to a run now."""
-        program, now = held.program, self.world.now_us()
-        found: list[tuple[str, Any]] = [("mail", message) for message in held.box.values()]
-        if program.began:
-            found += [("timer", n) for n, at in program.fire_at.items() if n in program.open and at <= now]
-            found += [("result", key) for key in self.results if key[0] == held.run_id and key[1] in program.open]
-        return found
-
     def ready(self) -> list[Held]:
-        return [held for held in self.runs.values() if not held.program.began or self.completions(held)]
+        return [held for held in self.runs.values() if held.completions(self.results, self.world.now_us())]
 
     def turn(self) -> None:
         """Deliver something to some runs and send one commit for all of them."""
@@ -263,52 +238,8 @@ class Dispatcher:
         self.send(CommitRequest(self.worker, commits), {held.run_id: held.program.digest for held in chosen})
 
     def decide(self, held: Held) -> Commit:
-        program = held.program
-        events: list[Event] = []
-        consumed, used = [], []
-        if not program.began:
-            events += self.deliver(held, EventType.RUN_BEGAN)
-        sources = self.completions(held) if program.began else []
-        self.random.shuffle(sources)
-        for kind, source in sources[: self.random.randint(0 if events else 1, len(sources))]:
-            if program.ended:
-                break
-            if kind == "timer":
-                events += self.deliver(held, EventType.TIMER_FIRED, command=source)
-            elif kind == "result":
-                used.append(source)
-                events += self.deliver(held, EventType.ACTIVITY_COMPLETED, command=source[1], payload=_payload(source))
-            else:
-                consumed.append(source.id)
-                events += self.deliver(held, source.kind, command=source.command, payload=source.payload)
-        self.used[held.run_id] = used
-        scheduled = [event.command for event in events if event.type == EventType.ACTIVITY_SCHEDULED]
-        orders = [] if program.ended else [self.world.order(n) for n in scheduled if n is not None]
-        decision = Decision(
-            events=[msgspec.structs.replace(event, seq=held.last_seq + place) for place, event in enumerate(events, 1)],
-            orders=orders,
-            cancelled=[],
-            state=RunState.COMPLETED if program.ended else RunState.SUSPENDED,
-            wake_at=program.wake_at,
-            logs=[],
-        )
-        return Commit(
-            held.run_id,
-            held.chain_id,
-            held.token,
-            held.last_seq,
-            decision,
-            claimed=frozenset(order.command for order in orders if order.command % 2),
-            finished=tuple((command, attempt) for _, command, attempt in used),
-            consumed=tuple(consumed),
-            woke=program.wake_at != held.wake_at,
-        )
-
-    def deliver(
-        self, held: Held, kind: EventType, *, command: int | None = None, payload: str | None = None
-    ) -> list[Event]:
-        held.at = max(held.at, self.world.now_us())
-        return held.program.deliver(Event(0, kind, command, None, payload, held.at))
+        commit, self.used[held.run_id] = held.decide(self.random, self.results, self.world)
+        return commit
 
     # ---------------------------------------------------------------- answers to commits
 
@@ -358,7 +289,7 @@ class Dispatcher:
 
     def still_claimed(self, commit: Commit) -> bool:
         """Whether the claims hold; results of those that do not are thrown away."""
-        held = {_key(task) for task in self.world.journal.tasks.held(self.worker)}
+        held = {key_of(task) for task in self.world.journal.tasks.held(self.worker)}
         lost = [key for key in self.used[commit.run_id] if key not in held]
         for key in lost:
             del self.results[key]
@@ -372,7 +303,7 @@ class Dispatcher:
 
     def end_attempt(self, task: ClaimedTask) -> None:
         self.pool.remove(task)
-        self.results[_key(task)] = task
+        self.results[key_of(task)] = task
 
     def claim_task(self) -> None:
         for task in self.world.take_tasks(self.worker):
@@ -418,11 +349,3 @@ class Dispatcher:
             self.world.finish(self.worker, task)
         self.world.journal.workers.deregister(self.worker)
         self.die()
-
-
-def _key(task: ClaimedTask) -> Key:
-    return (task.run_id, task.command, task.attempt)
-
-
-def _payload(key: Key) -> str:
-    return f'"{key[1]}/{key[2]}"'

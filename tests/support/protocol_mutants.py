@@ -34,6 +34,8 @@ class JournalRule(StrEnum):
 def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJournal:
     """Return a journal in memory without these rules."""
 
+    seen: set[WorkerId] = set()
+
     class BrokenTurns(Turns):
         def may_write(self, run: RunRow, worker: WorkerId, commit: Commit) -> bool:
             return self.is_granted(run, worker, commit.token) and (
@@ -87,15 +89,12 @@ def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJour
             found = super()._orphans()
             if JournalRule.SWEEP_CONDITION not in broken:
                 return found
-            fresh = [run for run in found if run.owner not in self._forgotten]
-            self._forgotten |= {run.owner for run in found if run.owner is not None}
+            fresh = [run for run in found if run.owner not in seen]
+            seen.update(run.owner for run in found if run.owner is not None)
             return fresh
-
-        _forgotten: set[WorkerId] = set()
 
     class BrokenJournal(MemoryJournal):
         turns_type = BrokenTurns
         workers_type = BrokenWorkers
 
-    BrokenWorkers._forgotten = set()
     return BrokenJournal(now=now)

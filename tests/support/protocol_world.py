@@ -1,8 +1,8 @@
-"""Here lives the world around two dispatchers: a pool elsewhere, clients, a reaper, time, and everything that goes wrong.
+"""Here lives the world around two dispatchers: a pool elsewhere, clients, a reaper, time, and all that goes wrong.
 
-A schedule is a random walk over whatever may happen next. Then the faults stop, everybody gets their turn, and each
-run must end; after that its history is judged. While it runs, every step is watched: who writes, who gets a grant, which
-attempt is executed.
+A schedule is a random walk over whatever may happen next. Then the faults stop, everybody gets their turn, and
+each run must end; after that its history is judged. While it runs, every step is watched: who writes, who gets a
+grant, which attempt is executed.
 """
 
 import uuid
@@ -13,28 +13,22 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+import msgspec
+
 from continuum.errors import RunTerminal
 from continuum.journal.protocol import Journal, Line, PostResult
-from continuum.journal.requests import (
-    ClaimReply,
-    ClaimRequest,
-    CommitRequest,
-    InspectReply,
-    InspectRequest,
-    RegrantRequest,
-    ReleaseRequest,
-    Reply,
-)
-from continuum.model.events import COMPLETIONS, EventType
+from continuum.journal.requests import RegrantRequest, ReleaseRequest, Reply
+from continuum.model.events import EventType
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId, new_run_id
-from continuum.model.leases import GrantState, WorkerInfo
+from continuum.model.leases import WorkerInfo
 from continuum.model.messages import NewMessage
 from continuum.model.policies import ActivityPolicy, Retry
 from continuum.model.runs import NewRun
 from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
 from tests.support.protocol_dispatcher import Action, Dispatcher, Flight
-from tests.support.protocol_program import Program, Violation
+from tests.support.protocol_judge import WAIT_SECONDS, Judge
+from tests.support.protocol_program import Violation
 
 __all__ = ["Wing", "World"]
 
@@ -42,7 +36,6 @@ TTL = timedelta(hours=1)
 DEAD = timedelta(seconds=-1)
 TIMER_US = 4_000
 FAIR_ROUNDS = 40
-WAIT_SECONDS = 20.0
 
 
 @dataclass
@@ -64,6 +57,7 @@ class Faults:
     losses: int = 3
     expiries: int = 2
     locks: int = 2
+    requeues: int = 1
     drains: int = 1
 
 
@@ -83,16 +77,14 @@ class World:
         self.zombies: list[tuple[WorkerId, ClaimedTask]] = []
         self.crashed: list[WorkerId] = []
         self.alive: set[WorkerId] = set()
-        self.executed: set[tuple[RunId, int, int]] = set()
         self.locks: dict[RunId, ExitStack] = {}
-        self.line = wing.journal.open_line()
         self.runs: dict[RunId, dict[str, Any]] = {}
         self.unsent: list[NewMessage] = []
         self.unsaved: list[tuple[NewMessage, Callable[[], object]]] = []
         self.sent: list[NewMessage] = []
         for number in range(self.random.choice((1, 1, 2))):
             self._start_run(number)
-        self.states = self._inspect()
+        self.judge = Judge(wing.journal, self.runs)
         self.dispatchers = [Dispatcher(self, "A"), Dispatcher(self, "B")]
         self.elsewhere = self.register()
         self.job: ClaimedTask | None = None
@@ -109,7 +101,7 @@ class World:
         }
         # The time of a run id is real, the rest comes from the seed: schedules of one seed are alike.
         run_id = RunId(new_run_id(self.now_us() + number * 1000)[:15] + self._uuid()[15:])
-        started = f'{{"input":[{{"signals":{spec["signals"]},"timer_us":{spec["timer_us"] or "null"}}}],"seed":"0"}}'
+        started = msgspec.json.encode({"input": [spec], "seed": "0"}).decode()
         self.journal.runs.start(
             NewRun(id=run_id, namespace="n", workflow=self.workflow, version=1, version_hash="h", started=started)
         )
@@ -134,57 +126,19 @@ class World:
     def now_us(self) -> int:
         return self.wing.now_us()
 
-    # ---------------------------------------------------------------- watched doors to the journal
+    # ---------------------------------------------------------------- doors to the journal
 
     def execute(self, flight: Flight, line: Line) -> Reply:
-        """Let the journal execute a request, and see that it keeps the rules."""
-        before = self._inspect()
+        """Let the journal execute a request, watched."""
+        before = self.judge.inspect()
         line.send(flight.request)
         reply = line.wait(WAIT_SECONDS)
         assert reply is not None, f"no answer to {flight.request}"
-        match flight.request:
-            case CommitRequest(worker=worker, commits=commits):
-                for commit in commits:
-                    if commit.run_id in reply.written:  # type: ignore[union-attr]
-                        self._judge_write(commit, worker, before[commit.run_id], flight.digests[commit.run_id])
-            case ClaimRequest(worker=worker) if isinstance(reply, ClaimReply) and reply.runs:
-                if worker not in self._living():
-                    raise Violation(f"dead worker {worker[:4]} was granted a run")
-            case _:
-                pass
+        self.judge.request(flight.request, reply, before, flight.digests)
         return reply
 
-    def _judge_write(self, commit: Any, worker: WorkerId, before: GrantState, digest: int) -> None:
-        if before != GrantState(commit.run_id, worker, commit.token, commit.seen):
-            raise Violation(f"a commit of {worker[:4]} for {commit.token}/{commit.seen} was written over {before}")
-        history = self.journal.runs.history(commit.run_id)
-        program = Program.replay(history)
-        if program.digest != digest or len(history) != commit.seen + len(commit.decision.events):
-            raise Violation("what was written is not what was decided")
-
-    def _living(self) -> set[WorkerId]:
-        return {record.id for record in self.journal.workers.list_workers() if record.alive}
-
-    def _inspect(self) -> dict[RunId, GrantState]:
-        self.line.send(InspectRequest(tuple(self.runs)))
-        reply = self.line.wait(WAIT_SECONDS)
-        assert isinstance(reply, InspectReply)
-        return {state.run_id: state for state in reply.states}
-
-    def watch(self) -> None:
-        """See that no run has changed hands under an old token."""
-        states = self._inspect()
-        for run_id, state in states.items():
-            known = self.states[run_id]
-            if state.owner != known.owner and state.token <= known.token:
-                raise Violation(f"the owner changed under the same token: {known} -> {state}")
-        self.states = states
-
     def execute_attempt(self, task: ClaimedTask) -> None:
-        key = (task.run_id, task.command, task.attempt)
-        if key in self.executed:
-            raise Violation(f"attempt {task.attempt} of command {task.command} was executed twice")
-        self.executed.add(key)
+        self.judge.attempt(task)
 
     def take_tasks(self, worker: WorkerId) -> list[ClaimedTask]:
         return self.journal.tasks.claim(worker, queues={self.queue: 1}, limit=1)
@@ -245,16 +199,19 @@ class World:
                 found.append((f"{one.name}: LOSES ITS CONNECTION", lambda one=one: self._spend("losses", one.lose), 3))
             if faults.drains and not self.locks:
                 found.append((f"{one.name}: drains", lambda one=one: self._spend("drains", one.drain), 1))
-        for worker in sorted(self.alive.difference(self.crashed)):
-            if faults.expiries:
-                found.append(
-                    (
-                        f"lease of living {worker[:4]} EXPIRES",
-                        lambda w=worker: self._spend("expiries", lambda: self._expire(w)),
-                        1,
-                    )
-                )
+        if faults.expiries:
+            found += [
+                (f"lease of living {w[:4]} EXPIRES", lambda w=w: self._spend("expiries", lambda: self._expire(w)), 1)
+                for w in sorted(self.alive.difference(self.crashed))
+            ]
         found += [(f"lease of {w[:4]} expires", lambda w=w: self._expire(w), 3) for w in self.crashed]
+        if faults.requeues:
+            found += [
+                (f"{one.name}: {task.command} IS REQUEUED", lambda t=(one.worker, task): self._requeue(*t), 2)
+                for one in self.dispatchers
+                for task in [*one.pool, *one.results.values()]
+                if task.attempt < self.attempts
+            ]
         if self.ghosts:
             found.append(("ghost vanishes", lambda: self.ghosts.pop(0), 1))
         if faults.locks and not self.locks:
@@ -318,6 +275,11 @@ class World:
     def _unlock(self, run_id: RunId) -> None:
         self.locks.pop(run_id).close()
 
+    def _requeue(self, worker: WorkerId, task: ClaimedTask) -> None:
+        """Take a task away from a worker that goes on with it, as when its heartbeats stay out."""
+        self.faults.requeues -= 1
+        self.journal.tasks.retry(worker, task, failure=Failure("E", "silent"), delay=timedelta(0))
+
     def _claim_elsewhere(self) -> None:
         if not self.beat(self.elsewhere):
             self.elsewhere = self.register()
@@ -346,7 +308,7 @@ class World:
         [(name, act, _)] = self.random.choices(actions, weights=[weight for _, _, weight in actions])
         self.log.append(name)
         act()
-        self.watch()
+        self.judge.watch()
 
     def settle(self) -> None:
         """Stop the faults, let everybody have their turn until all runs have ended, and judge the histories."""
@@ -358,11 +320,11 @@ class World:
                 break
             self._fair_round()
         else:
-            raise Violation(f"stuck: {self._plight()}")
+            raise Violation(f"stuck: {self.judge.plight()}")
         while self.unsaved:
             self._commit_signal(self.unsaved[0])
         for run_id in self.runs:
-            self.judge(run_id)
+            self.judge.ended(run_id, self.runs[run_id]["signals"])
         if self.journal.upkeep.discard_dead_mail():
             raise Violation("mail was left over")
 
@@ -389,7 +351,7 @@ class World:
         self._pass_time()
         for dispatcher in self.random.sample(self.dispatchers, 2):
             self._tidy(dispatcher)
-            self.watch()
+            self.judge.watch()
 
     def _tidy(self, one: Dispatcher) -> None:
         """Let a dispatcher do everything it has to do, once."""
@@ -418,30 +380,6 @@ class World:
                 one.land()
             one.answer()
 
-    def judge(self, run_id: RunId) -> None:
-        """See that an ended run's history is what happened, once each."""
-        history = self.journal.runs.history(run_id)
-        if not Program.replay(history).ended:
-            raise Violation("the replay of an ended run does not end")
-        outcomes = [event.command for event in history if event.type in COMPLETIONS and event.command is not None]
-        if len(outcomes) != len(set(outcomes)):
-            raise Violation(f"an outcome was journaled twice: {outcomes}")
-        signals = sorted(str(event.payload) for event in history if event.type == EventType.SIGNAL_RECEIVED)
-        if signals != [f'"{number}"' for number in range(self.runs[run_id]["signals"])]:
-            raise Violation(f"signals were lost or doubled: {signals}")
-        if self.journal.tasks.of_run(run_id):
-            raise Violation("tasks were left over")
-
-    def _plight(self) -> str:
-        tasks = [
-            (t.command, t.state, t.attempt, (t.claimed_by or "")[:4])
-            for run_id in self.runs
-            for t in self.journal.tasks.of_run(run_id)
-        ]
-        found = [self.journal.runs.find(run_id) for run_id in self.runs]
-        runs = [(run.state, run.last_seq, run.wake_at, (run.lease_owner or "")[:4]) for run in found if run]
-        return f"runs {runs}, tasks {tasks}"
-
     def close(self) -> None:
         """Leave nothing behind for the next schedule on the same journal."""
         for run_id in list(self.locks):
@@ -450,7 +388,7 @@ class World:
             commit()
         for one in self.dispatchers:
             one.line.close()
-        self.line.close()
+        self.judge.close()
         for record in self.journal.workers.list_workers():
             self.journal.workers.deregister(record.id)
         while self.journal.workers.reap().more:
