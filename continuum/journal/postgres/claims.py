@@ -2,7 +2,8 @@
 
 The form of each is what keeps its plan right whatever the tables hold (tests/plans): conditions that must be answered
 by one index are put into a LATERAL subquery behind ``offset 0``, which the planner cannot turn inside out. Written as
-plain joins the generic plan of the claim scans every event there is.
+plain joins the generic plan of the claim scans every event there is. ``is not distinct from`` compares what only has to
+be checked, because no index can answer it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -134,7 +135,7 @@ REGRANT: Final = Statement(
     """
     update continuum_runs r set lease_token = r.lease_token + 1
     from (select * from unnest($2::uuid[], $3::bigint[]) g(id, token) order by id) g
-    where r.id = g.id and r.lease_owner = $1::uuid and r.lease_token = g.token
+    where r.id = g.id and r.lease_owner is not distinct from $1::uuid and r.lease_token = g.token
     """,
 )
 
@@ -146,7 +147,7 @@ LOAD: Final = Statement(
     with u as materialized (
         select {_RUN_COLUMNS}, false as stale
         from unnest($2::uuid[], $3::bigint[]) g(id, token) join continuum_runs r on r.id = g.id
-        where r.lease_owner = $1::uuid and r.lease_token = g.token
+        where r.lease_owner is not distinct from $1::uuid and r.lease_token = g.token
           and (not $4::boolean or r.xmin = pg_current_xact_id_if_assigned()::xid)
     )
     {_LOAD}
@@ -157,7 +158,7 @@ _MAIL: Final = """
     select b.id, b.chain_id, b.run_id, b.kind, b.command, b.name, b.payload::text
     from continuum_inbox b
     cross join lateral (
-        select 1 from continuum_runs r where r.chain_id = b.chain_id and r.is_tip and r.lease_owner = $1::uuid offset 0
+        select 1 from continuum_runs r where r.chain_id = b.chain_id and r.is_tip and r.lease_owner is not distinct from $1::uuid offset 0
     ) mine
     order by b.id limit $2::int
 """
@@ -240,10 +241,10 @@ LOOK: Final = Statement(
             union
             (select r.id from (select distinct chain_id from mail) m cross join lateral (
                 select r.id from continuum_runs r
-                where r.chain_id = m.chain_id and r.is_tip and r.lease_owner = $1::uuid offset 0) r)
+                where r.chain_id = m.chain_id and r.is_tip and r.lease_owner is not distinct from $1::uuid offset 0) r)
         ) d cross join lateral (
             select r.id, r.lease_token from continuum_runs r
-            where r.id = d.id and r.lease_owner = $1::uuid offset 0
+            where r.id = d.id and r.lease_owner is not distinct from $1::uuid offset 0
         ) r
         order by r.id limit $2::int
     )
@@ -274,7 +275,7 @@ RELEASE: Final = Statement(
     """
     update continuum_runs r set lease_owner = null, lease_token = r.lease_token + 1
     from unnest($2::uuid[], $3::bigint[]) g(id, token)
-    where r.id = g.id and r.lease_owner = $1::uuid and r.lease_token = g.token
+    where r.id = g.id and r.lease_owner is not distinct from $1::uuid and r.lease_token = g.token
     returning r.id
     """,
 )
@@ -284,7 +285,7 @@ STICK: Final = Statement(
     """
     update continuum_runs r set state = 'stuck', stuck_reason = $4::text, lease_owner = null,
         lease_token = r.lease_token + 1, wake_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
-    where r.id = $2::uuid and r.lease_owner = $1::uuid and r.lease_token = $3::bigint
+    where r.id = $2::uuid and r.lease_owner is not distinct from $1::uuid and r.lease_token = $3::bigint
     returning r.id
     """,
 )

@@ -18,7 +18,7 @@ import psycopg2.extensions
 
 from continuum.errors import JournalUnavailable
 from continuum.journal.postgres import claims
-from continuum.journal.postgres.commit import COMMIT, commit_call
+from continuum.journal.postgres.commit import COMMIT, COMMIT_DOOMED, commit_call
 from continuum.journal.postgres.database import LINE_LOCK_TIMEOUT, Database, translate
 from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.notify import hints_call
@@ -49,6 +49,7 @@ __all__ = ["PostgresLine"]
 
 _STATEMENTS: Final = (
     COMMIT,
+    COMMIT_DOOMED,
     claims.CLAIM,
     claims.REGRANT,
     claims.LOAD,
@@ -194,7 +195,7 @@ class PostgresLine:
     def _reply(self, request: Request, rows: list[tuple[Any, ...]]) -> Reply | None:
         match request:
             case CommitRequest():
-                [(now, missing)] = rows
+                now, missing = rows[0][:2]
                 self._tell_time(now)
                 written = (commit.run_id for commit in request.commits)
                 if missing is None:

@@ -11,15 +11,18 @@ backslash means nothing to SQL. Inside an array literal every text is quoted, wi
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from continuum.errors import JournalError
 
-__all__ = ["ids", "integer", "integers", "text", "texts", "whole", "words"]
+__all__ = ["NOTHING", "ids", "integer", "integers", "sparse", "text", "texts", "whole", "words"]
 
 # Control characters that JSON cannot hold and names do not: they part the elements and stand for NULL until the
 # escapes are in place. A text that does hold them is escaped by itself.
 _COMMA = "\x1f"
 _NULL = "\x1e"
+
+NOTHING: Final = "'{}'"  # an empty array of any type
 
 
 def text(value: str | None) -> str:
@@ -33,8 +36,9 @@ def integer(value: int | None) -> str:
 
 
 def integers(values: Iterable[int | None]) -> str:
-    """Return an integer array literal."""
-    return "'{" + ",".join(["null" if value is None else str(value) for value in values]) + "}'"
+    """Return an integer array literal; None is NULL."""
+    joined = ",".join(map(str, values))
+    return f"'{{{joined.replace('None', 'null')}}}'" if "N" in joined else f"'{{{joined}}}'"
 
 
 def ids(values: Iterable[str]) -> str:
@@ -50,13 +54,18 @@ def words(values: Iterable[str]) -> str:
 def texts(values: Sequence[str | None]) -> str:
     """Return a text or json array literal; None is NULL."""
     if not values:
-        return "'{}'"
+        return NOTHING
     nulls = values.count(None)
     joined = _COMMA.join([_NULL if value is None else value for value in values] if nulls else values)  # type: ignore[arg-type]
     if joined.count(_COMMA) != len(values) - 1 or joined.count(_NULL) != nulls:
         return _texts_one_by_one(values)
     literal = "'{\"" + _escape(joined).replace(_COMMA, '","') + "\"}'"
     return literal.replace(f'"{_NULL}"', "null") if nulls else literal
+
+
+def sparse(values: Sequence[str | None]) -> str:
+    """Return a text array literal for a column beside others: ``unnest`` fills a shorter array up with NULL."""
+    return NOTHING if values.count(None) == len(values) else texts(values)
 
 
 def _texts_one_by_one(values: Sequence[str | None]) -> str:
