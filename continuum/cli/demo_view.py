@@ -47,7 +47,7 @@ class OrderLine:
                 continue
             mark, style = _MARKS[step.state]
             tries = f" (attempt {step.task.attempt})" if step.task is not None and step.task.attempt > 1 else ""
-            text.append(f"{mark} {step.name.removeprefix('demo.')}{tries}   ", style=style)
+            text.append(f"{mark} {step.name.removeprefix('demo.')}{tries}  ", style=style)
         return text
 
 
@@ -102,7 +102,10 @@ class View:
         for column in ("SEQ", "SINCE START", "EVENT", "WHAT", "CODE"):
             table.add_column(column, no_wrap=True)
         start = events[0].at
-        names = {event.command: event.name for event in events if event.name}
+        names: dict[int | None, str | None] = {None: None}
+        for event in events:
+            if event.name is not None and event.command is not None:
+                names[event.command] = event.name
         for event in events:
             since = f"+{(moment(event.at) - moment(start)).total_seconds():.3f} s"
             what = (event.name or names.get(event.command) or "").removeprefix("demo.")
