@@ -21,7 +21,8 @@ from continuum.replay.loop import DeterministicLoop
 
 __all__ = ["count_immortals", "evict_loop"]
 
-_ROUNDS: Final = 2
+_ROUNDS: Final = 20
+_CANCELS: Final = 2
 _MAX_CALLBACKS: Final = 10_000
 _MAX_THROWS: Final = 100
 
@@ -43,28 +44,24 @@ def evict_loop(loop: DeterministicLoop) -> None:
     loop.dead = True
     host = loop.enter()
     try:
+        # What ends may create tasks and drop async generators on its way, so look again until nothing is left.
         for _ in range(_ROUNDS):
-            if not _cancel_all(loop):
-                break
-        for task in _newest_first(loop):
-            _end(task.get_coro())
-        # Ending frames drops async generators they held, which adds to the list.
-        while agens := loop.take_agens():
-            for agen in agens:
+            for _ in range(_CANCELS):
+                for task in _newest_first(loop):
+                    task.cancel()
+                _run_callbacks(loop)
+            for task in _newest_first(loop):
+                _end(task.get_coro())
+            loop.tasks.clear()
+            for agen in loop.take_agens():
                 _end(agen.aclose())
-        _run_callbacks(loop)
+            _run_callbacks(loop)
+            if not loop.tasks:
+                break
+        _immortals.extend(_newest_first(loop))
     finally:
         loop.leave(host)
         loop.forget()
-
-
-def _cancel_all(loop: DeterministicLoop) -> bool:
-    tasks = _newest_first(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        _run_callbacks(loop)
-    return bool(tasks)
 
 
 def _newest_first(loop: DeterministicLoop) -> list[asyncio.Task[Any]]:

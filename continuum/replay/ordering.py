@@ -24,6 +24,7 @@ from continuum.replay.loop import DeterministicLoop
 __all__ = ["OrderedCompletions", "install"]
 
 _PREFIX: Final = "_continuum_"
+_SERIAL: Final = "_continuum_serial"
 
 
 class OrderedCompletions(AsyncIterator[Any], Iterator[Any]):
@@ -142,8 +143,7 @@ def _gathering_hash(future: Any) -> int:
     loop = future._loop  # noqa: SLF001
     if type(loop) is not DeterministicLoop:
         return object.__hash__(future)
-    serial = future.__dict__.get(_PREFIX)
-    if serial is None:
+    if not hasattr(future, _SERIAL):
         # Numbered when first asked: by the program, so at the same moment on every replay.
-        serial = future.__dict__[_PREFIX] = loop.next_serial()
-    return serial  # type: ignore[no-any-return]
+        setattr(future, _SERIAL, loop.next_serial())
+    return getattr(future, _SERIAL)  # type: ignore[no-any-return]

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import heapq
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVarTuple
@@ -31,6 +32,8 @@ _TIMER_CANCELLED: Final = EventType.TIMER_CANCELLED
 _LONGEST_US: Final = 1_000 * 31_556_952 * 1_000_000
 _US: Final = 1_000_000
 _SLACK: Final = 64
+# call_at, Timeout.reschedule, Timeout.__aenter__, wait_for
+_FRAMES: Final = 4
 
 _Args = TypeVarTuple("_Args")
 _ExceptionHandler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
@@ -144,7 +147,12 @@ class SchedulingLoop(RefusingLoop):
 
     def _start_timer(self, duration: int, callback: Any, args: Any, context: contextvars.Context | None) -> Timer:
         ledger = self.ledger
-        command = ledger.issue(_TIMER_STARTED, None, str(duration))
+        try:
+            command = ledger.issue(_TIMER_STARTED, None, str(duration))
+        except BaseException:
+            if not _is_in_wait_for():
+                raise
+            command = -1
         fire_at = ledger.now + duration
         timer = Timer(command, fire_at, callback, args, self, context)
         self.timers[command] = timer
@@ -318,6 +326,20 @@ class SchedulingLoop(RefusingLoop):
             what = f"task {future.get_name()!r}" if is_task else str(future)  # type: ignore[attr-defined]
             self.report(f"{what} failed and nobody was awaiting it", future.exception())
         self._failed = kept
+
+
+def _is_in_wait_for() -> bool:
+    """Whether the timer is one of `asyncio.wait_for`.
+
+    It starts its timer while it holds the caller's coroutine, not begun yet. An error would drop that, and Python would
+    complain that it "was never awaited". What it does next is refused anyway.
+    """
+    frame = sys._getframe(2)  # noqa: SLF001 - only looked at once something has gone wrong
+    for _ in range(_FRAMES):
+        if frame is None or frame.f_code is asyncio.wait_for.__code__:
+            break
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None and frame.f_code is asyncio.wait_for.__code__
 
 
 def _microseconds(seconds: float) -> int:

@@ -46,7 +46,11 @@ def started(*args: Any, seed: str = SEED) -> Event:
 def loaded(history: Sequence[Event]) -> list[Event]:
     """Return the history as a journal loads it: plain text for types, and no object in common with this process."""
     return [
-        Event(e.seq, str(e.type.value if isinstance(e.type, EventType) else e.type), *json.loads(json.dumps([e.command, e.name, e.payload, e.at, e.location])))  # type: ignore[arg-type]
+        Event(
+            e.seq,
+            str(e.type.value if isinstance(e.type, EventType) else e.type),
+            *json.loads(json.dumps([e.command, e.name, e.payload, e.at, e.location])),
+        )  # type: ignore[arg-type]
         for e in history
     ]
 
