@@ -54,6 +54,7 @@ class BodyLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = False
         self._tasks: dict[Job, asyncio.Task[None] | None] = {}  # without strays; written by the loop's thread only
         self._strays: set[asyncio.Task[None]] = set()
 
@@ -89,8 +90,9 @@ class BodyLoop:
     def stop(self, timeout: float) -> bool:
         """Wait for the bodies, then cancel those that are left; return whether all ended by themselves."""
         loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
+        if loop is None or thread is None or self._stopped:
             return True
+        self._stopped = True
         deadline = time.monotonic() + timeout
         finished = asyncio.run_coroutine_threadsafe(self._finish(deadline), loop)
         try:
@@ -119,6 +121,11 @@ class BodyLoop:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=_CLEAN_UP))
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)

@@ -51,7 +51,6 @@ class Reporter:
         self._threads = 0
         self._idle = 0
         self._open = 0  # items put and not yet over
-        self._closing = False
         self._closed = False
 
     def put(self, report: Report, *, after: float = 0.0, give_up: Callable[[], None] | None = None) -> None:
@@ -60,6 +59,8 @@ class Reporter:
         :param give_up: called if the report fails for another reason several times.
         """
         with self._change:
+            if self._closed:
+                return  # what is said now would not be heard; the journal's sweep takes care of it
             self._open += 1
             self._push(_Item(report, give_up), after)
 
@@ -75,7 +76,8 @@ class Reporter:
         """
         deadline = time.monotonic() + timeout
         with self._change:
-            self._closing = True
+            if self._closed:
+                return not self._open
             self._heap = [(0.0, ticket, item) for _, ticket, item in self._heap]
             heapq.heapify(self._heap)
             self._change.notify_all()
