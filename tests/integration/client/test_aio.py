@@ -12,6 +12,7 @@ from continuum import AsyncRunHandle, Continuum, ResultTimeout, RunFailed, RunHa
 from continuum.client.aio import AsyncCalls
 from continuum.client.calls import Calls
 from tests.integration.client import flows
+from tests.support.eventually import eventually
 
 WAIT = 20
 
@@ -88,8 +89,7 @@ def test_a_cancelled_await_stops_waiting_and_leaves_the_run_alone(continuum: Con
     async def main() -> str:
         handle = await continuum.aio.start(flows.forever)
         waiting = asyncio.create_task(handle.result())
-        while continuum._access.hub.waiters == 0:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: continuum._access.hub.waiters == 1)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -105,7 +105,7 @@ def test_awaiting_many_results_occupies_no_threads(continuum: Continuum) -> None
         handles = [await continuum.aio.start(flows.first_signal, "go") for _ in range(60)]
         before = threading.active_count()
         waiting = [asyncio.create_task(handle.result(timeout=WAIT)) for handle in handles]
-        while continuum._access.hub.waiters < len(handles):
+        while continuum._access.hub.waiters < len(handles):  # noqa: ASYNC110 - a thread would be counted
             await asyncio.sleep(0.01)
         assert threading.active_count() <= before + 1
         for number, handle in enumerate(handles):

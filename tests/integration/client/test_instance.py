@@ -5,6 +5,7 @@ import socket
 import threading
 from dataclasses import fields
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import psycopg2
@@ -208,7 +209,7 @@ def test_dev_needs_nothing_but_binaries() -> None:
         with instance.running():
             assert instance.start(flows.total, 1).result(timeout=WAIT) == 2
         pid = instance._embedded.pid
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_dev_in_a_directory_keeps_the_data(open_directory: Any) -> None:

@@ -87,7 +87,7 @@ def test_what_cannot_be_started_is_refused_and_nothing_is_written(
 
 def test_an_input_has_a_largest_size() -> None:
     with Continuum("memory://", max_payload_bytes=1000) as instance:
-        with pytest.raises(CodecError, match="1000|1,000"):
+        with pytest.raises(CodecError, match=r"1000|1,000"):
             instance.start(flows.echo, [], note="x" * 1000)
         assert count(instance) == 0
         handle = instance.start(flows.first_signal, "s")
