@@ -1,0 +1,228 @@
+"""Here live the two reference pages that are made of the code: the settings and the commands.
+
+``python docs/generate.py`` writes them; a test compares what is committed with what this would write.
+"""
+# ruff: noqa: INP001 - a script beside the pages it writes, not a package
+# ruff: noqa: E501 - a row of a table is one line
+
+import ast
+import inspect
+import re
+import sys
+import tokenize
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from continuum import config
+from continuum.cli import main as continuum_command
+from continuum.cli.dispatcher import main as dispatcher_command
+from continuum.cli.shell import ExitCode
+from continuum.config import Settings
+
+__all__ = ["PAGES", "cli_page", "configuration_page"]
+
+REFERENCE: Final = Path(__file__).resolve().parent / "reference"
+
+CONFIGURATION_INTRO: Final = """\
+# Configuration
+
+<!-- Written by `python docs/generate.py` from `continuum/config.py`. Edit that, then run it. -->
+
+Every option is a keyword of `Continuum(...)`; `url` is also its first argument. The configuration is checked when the
+instance is made, and frozen. A wrong value or an unknown name raises `ConfigError`, which says what to write instead.
+
+```python run
+from datetime import timedelta
+
+from continuum import Continuum
+
+continuum = Continuum(
+    "memory://",
+    namespace="eu",
+    concurrency=8,
+    queues={"default": 8, "payments": 2},
+    lease_ttl=timedelta(seconds=60),
+)
+assert continuum.settings.concurrency == 8
+```
+
+Besides these, `Continuum(...)` takes `engine=`, a SQLAlchemy engine whose connections it uses instead of its own.
+`continuum-dispatcher` can override some of them from its [command line](cli.md).
+
+"""
+
+ENVIRONMENT: Final = """
+## Environment
+
+| variable | read by | meaning |
+|---|---|---|
+| `CONTINUUM_DATABASE_URL` | every process without a `url` | the database: `postgresql://user:password@host:port/name` |
+| `CONTINUUM_APP` | `continuum`, `continuum-dispatcher` | the app, as `-A` would say |
+| `CONTINUUM_TEST_DATABASE_URL` | Continuum's own tests | a server in which they make databases; they never look at the first |
+| `CONTINUUM_CRASH_AT`, `CONTINUUM_FREEZE_AT` | crash tests | a [probe](../explanation/protocol.md#what-a-crash-leaves) at which the process kills or stops itself |
+"""
+
+CLI_INTRO: Final = """\
+# Command line
+
+<!-- Written by `python docs/generate.py` from the commands themselves. -->
+
+Two commands are installed: `continuum` asks and orders, `continuum-dispatcher` works. Both find your instance by
+`-A`, as Celery finds an app: a module (`myapp`), a submodule (`myapp.flows`), or a name in one (`myapp:continuum`).
+In a package, `continuum`, `celery`, `app`, `flows` and `workflows` are looked into as well.
+
+`--json` prints one JSON document instead of a table. The options `-A`, `--database-url` and `--json` may stand before
+or after the name of the command.
+"""
+
+
+def configuration_page() -> str:
+    """Return the text of ``reference/configuration.md``."""
+    page = StringIO()
+    page.write(CONFIGURATION_INTRO)
+    page.write("| option | type | default | meaning |\n|---|---|---|---|\n")
+    reasons = _reasons()
+    for spec in fields(Settings):
+        if spec.default is MISSING:
+            message = f"Settings.{spec.name} has no default; say here how it is to be shown"
+            raise RuntimeError(message)
+        kind = spec.type if isinstance(spec.type, str) else inspect.formatannotation(spec.type)
+        kind = kind.replace("collections.abc.", "").replace("datetime.", "").replace("|", "\\|")
+        meaning = reasons[spec.name].replace("|", "\\|")
+        page.write(f"| `{spec.name}` | `{kind}` | {_default(spec.default)} | {meaning} |\n")
+    page.write(ENVIRONMENT)
+    return page.getvalue()
+
+
+def cli_page() -> str:
+    """Return the text of ``reference/cli.md``."""
+    page = StringIO()
+    page.write(CLI_INTRO)
+    page.write("\n## Exit codes\n\n| code | meaning |\n|---|---|\n")
+    meanings = _exit_meanings()
+    page.writelines(f"| {int(code)} | {meanings[int(code)]} |\n" for code in ExitCode)
+    for name, command in _commands("continuum", continuum_command):
+        _write_command(page, name, command)
+    _write_command(page, "continuum-dispatcher", dispatcher_command)
+    return page.getvalue()
+
+
+PAGES: Final = {
+    REFERENCE / "configuration.md": configuration_page,
+    REFERENCE / "cli.md": cli_page,
+}
+
+
+# ------------------------------------------------------------------ settings
+
+
+def _reasons() -> dict[str, str]:
+    """Map each setting to what its source says: ``:ivar`` in the docstring, or the comment above it."""
+    source = inspect.getsource(config)
+    tree = ast.parse(source)
+    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == Settings.__name__)
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {
+        name: " ".join(text.split())
+        for name, text in re.findall(r":ivar (\w+): (.*?)(?=\n\s*:ivar |\Z)", inspect.getdoc(Settings) or "", re.DOTALL)
+    }
+    for node in body.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines: list[str] = []
+            row = node.lineno - 1
+            while row in comments:
+                lines.insert(0, comments[row])
+                row -= 1
+            said = [found[node.target.id]] if node.target.id in found else []
+            if lines:
+                said.append(" ".join(lines))
+            found[node.target.id] = " ".join(_sentence(part) for part in said)
+    return {name: text.replace("``", "`") for name, text in found.items()}
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
+
+
+def _default(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case ():
+            return "empty"
+        case timedelta():
+            return _duration(value)
+        case int():
+            return f"{value:,}"
+        case _:
+            return f"`{value}`"
+
+
+def _duration(value: timedelta) -> str:
+    return f"{value.total_seconds():g} s"
+
+
+# ------------------------------------------------------------------ commands
+
+
+def _exit_meanings() -> dict[int, str]:
+    text = " ".join((continuum_command.epilog or "").split())
+    told = text.partition("Exit codes:")[2].rstrip(".")
+    meanings = {int(code): meaning for code, meaning in re.findall(r"(\d) ([^,]+)", told)}
+    missing = [code.name for code in ExitCode if int(code) not in meanings]
+    if missing:
+        message = f"`continuum --help` does not tell the exit codes {missing}"
+        raise RuntimeError(message)
+    return meanings
+
+
+def _commands(prefix: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        if isinstance(command, click.Group):
+            yield from _commands(f"{prefix} {name}", command)
+        elif not command.hidden:
+            yield f"{prefix} {name}", command
+
+
+def _write_command(page: StringIO, name: str, command: click.Command) -> None:
+    context = click.Context(command, info_name=name)
+    page.write(
+        f"\n## `{name}`\n\n{_prose(command)}\n\n```\n{name} {' '.join(command.collect_usage_pieces(context))}\n```\n"
+    )
+    rows = list(_options(command, context))
+    if rows:
+        page.write("\n| option | meaning |\n|---|---|\n")
+        page.writelines(f"| `{option}` | {meaning} |\n" for option, meaning in rows)
+
+
+def _prose(command: click.Command) -> str:
+    paragraphs = inspect.cleandoc(command.help or "").replace("\b\n", "").replace("``", "`").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _options(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    shared = {"app", "database_url", "json"}
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
+        if record is None or (parameter.name in shared and command is not dispatcher_command):
+            continue
+        option, meaning = record
+        yield option.replace("|", "\\|"), " ".join(meaning.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    for path, make in PAGES.items():
+        path.write_text(make(), encoding="utf-8")
+        sys.stdout.write(f"{path.name}\n")
