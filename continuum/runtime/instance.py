@@ -126,7 +126,11 @@ class Dispatcher:
         deadline = time.monotonic() + seconds
         if self._offers is not None:
             self._offers.stop(seconds)
+        if self._pool is not None:
+            self._pool.close()
         self._turns.drain(deadline)
+        # Tasks of commits that are still flying are handed to the pool, which puts them back: let it hear of them.
+        self._turns.calm.wait(max(0.0, deadline - time.monotonic()))
         done = self._pool.stop(max(0.0, deadline - time.monotonic())) if self._pool is not None else True
         done = self._turns.stop(max(0.0, deadline - time.monotonic()) + 2.0) and done
         for service in reversed(self._services):

@@ -141,15 +141,20 @@ class LocalPool:
         """Begin to watch; threads follow when there is work."""
         self._watch.start()
 
-    def stop(self, timeout: float) -> bool:
-        """Accept nothing more, put back what has not begun, wait for the rest; return whether all ended in time.
-
-        What still runs after ``timeout`` seconds is told so and stays claimed, for the sweep. What has ended by then is
-        delivered or reported (which may take a second more).
-        """
-        deadline = time.monotonic() + timeout
+    def close(self) -> None:
+        """Accept nothing more, and put back what has not begun."""
         self._stopping = True
         self._put_back([*self._for_threads.trim(0), *self._for_loop.trim(0)])
+
+    def stop(self, timeout: float) -> bool:
+        """Close, and wait for what runs; return whether all ended in time.
+
+        What still runs after ``timeout`` seconds is told so and stays claimed, for the sweep. What has ended by then is
+        delivered or reported (which may take a second more). Outcomes may be handed in even later; a second call waits
+        for those.
+        """
+        deadline = time.monotonic() + timeout
+        self.close()
         ended = self._threads.stop(timeout)
         ended &= self._loop.stop(max(0.0, deadline - time.monotonic()))
         for job in self._threads.jobs():

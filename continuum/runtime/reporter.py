@@ -51,7 +51,8 @@ class Reporter:
         self._threads = 0
         self._idle = 0
         self._open = 0  # items put and not yet over
-        self._closed = False
+        self._ending = False  # threads end when nothing waits
+        self._over = False  # nobody waits for second tries any more
 
     def put(self, report: Report, *, after: float = 0.0, give_up: Callable[[], None] | None = None) -> None:
         """Call a report soon, or in ``after`` seconds; after a failure of the journal again and again.
@@ -59,8 +60,6 @@ class Reporter:
         :param give_up: called if the report fails for another reason several times.
         """
         with self._change:
-            if self._closed:
-                return  # what is said now would not be heard; the journal's sweep takes care of it
             self._open += 1
             self._push(_Item(report, give_up), after)
 
@@ -70,19 +69,19 @@ class Reporter:
         return self._open
 
     def stop(self, timeout: float) -> bool:
-        """Call everything that waits once at once, then as time permits; end the threads.
+        """Call everything that waits once at once, then as time permits; return whether everything was reported.
 
-        Returns whether everything was reported.
+        The threads end when there is nothing left. A report that is put later is still called, once; call `stop` again
+        to wait for it.
         """
-        deadline = time.monotonic() + timeout
         with self._change:
-            if self._closed:
-                return not self._open
+            self._ending = True
             self._heap = [(0.0, ticket, item) for _, ticket, item in self._heap]
             heapq.heapify(self._heap)
             self._change.notify_all()
-            reported = self._change.wait_for(lambda: not self._open, max(0.0, deadline - time.monotonic()))
-            self._closed = True
+            reported = self._change.wait_for(lambda: not self._open, timeout)
+            self._over = True
+            self._open -= len(self._heap)
             self._heap.clear()
             self._change.notify_all()
         return reported
@@ -99,7 +98,7 @@ class Reporter:
 
     def _work(self) -> None:
         with self._change:
-            while not self._closed:
+            while self._heap or not self._ending:
                 item = self._take()
                 if item is None:
                     continue
@@ -108,7 +107,7 @@ class Reporter:
                     again = self._call(item)
                 finally:
                     self._change.acquire()
-                if again is None or self._closed:
+                if again is None or self._over:
                     self._open -= 1
                     self._change.notify_all()
                 else:

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 
 import psycopg2
+from sqlalchemy import Connection, text
 
 from continuum import Continuum, Retry, activity, current_attempt, side_effect, wait_signal, workflow
 
@@ -28,7 +29,8 @@ continuum = Continuum(
 LEDGER = """
 create table if not exists ledger (
   id bigint generated always as identity primary key, run_id uuid not null, activity text not null,
-  item text not null, attempt int not null, pid int not null, at timestamptz not null default clock_timestamp())
+  item text not null, attempt int not null, pid int not null, at timestamptz not null default clock_timestamp());
+create table if not exists bookings (run_id uuid not null, item text not null)
 """
 
 
@@ -72,6 +74,16 @@ def keyed(item: str) -> str:
     return item
 
 
+@activity(name="crash.booked", transactional=True, retry=Retry(max_attempts=6, base=timedelta(milliseconds=20)))
+def booked(item: str, *, connection: Connection) -> str:
+    """Its row and its result commit together: one row, whatever is killed."""
+    connection.execute(
+        text("insert into bookings (run_id, item) values (:run, :item)"),
+        {"run": current_attempt().run_id, "item": item},
+    )
+    return item
+
+
 @activity(name="crash.slow", retry=Retry(max_attempts=4, base=timedelta(milliseconds=20)))
 def slow(item: str, seconds: float) -> str:
     write_ledger("slow", item)
@@ -88,6 +100,7 @@ async def flow(tag: str) -> list[str]:
     await asyncio.sleep(0.05)
     done.append(await flaky(f"{tag}:4"))
     done.append(await keyed(f"{tag}:5"))
+    done.append(await booked(f"{tag}:b"))
     done.append(await wait_signal("go"))
     done.append(await step(f"{tag}:6"))
     assert stamp == tag

@@ -32,12 +32,12 @@ from continuum.journal.protocol import Journal
 from continuum.journal.requests import (
     Hint,
     HintKind,
-    HintRequest,
     Request,
 )
 from continuum.model.tasks import TaskOutcome
 from continuum.runtime.lease import Lease, LeaseState
 from continuum.runtime.turns.batches import Batches
+from continuum.runtime.turns.crier import Crier
 from continuum.runtime.turns.desk import Desk
 from continuum.runtime.turns.intake import Intake
 from continuum.runtime.turns.pool import Pool
@@ -50,7 +50,6 @@ __all__ = ["Turns"]
 
 logger = logging.getLogger("continuum.runtime")
 
-_MOST_HINTED = 200
 # How late a due timer of a flying run is looked at again, in µs.
 _TIMER_RETRY = 2_000
 _LONGEST_SLEEP = 1.0
@@ -124,15 +123,8 @@ class Turns:
             on_refused=self._intake.refused,
             on_lost=self._desk.lost,
         )
-        self._hint_wire: Wire[bool] = Wire(
-            self._selector,
-            "hint line",
-            journal.open_line,
-            on_reply=lambda _context, _reply: None,
-            on_refused=lambda _context, _error: None,
-            on_lost=lambda _context: None,
-        )
-        self._wires: tuple[Wire[Any], ...] = (*self._batches.wires, self._desk_wire, self._hint_wire)
+        self._crier = Crier(selector=self._selector, journal=journal, settlement=self._settlement)
+        self._wires: tuple[Wire[Any], ...] = (*self._batches.wires, self._desk_wire, self._crier.wire)
         self._listener = Listener(
             self._selector,
             lambda: journal.open_ears((HintKind.START, HintKind.MAIL, HintKind.TASKS)),
@@ -140,6 +132,8 @@ class Turns:
             on_deaf=self._desk.look_now,
         )
         self._drain_by: float | None = None
+        # Draining, and no commit was flying: whatever the pool was promised, it has got.
+        self.calm = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.passed = time.monotonic()
@@ -173,12 +167,11 @@ class Turns:
 
     def stop(self, timeout: float) -> bool:
         """Wait until the drained thread has ended; return whether it did in time."""
-        self._bell.ring()
         thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
-            return not thread.is_alive()
-        return True
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
     @property
     def thread_id(self) -> int | None:
@@ -237,7 +230,7 @@ class Turns:
         self._turn_ready()
         self._batches.send()
         self._send_desk()
-        self._send_hints()
+        self._crier.send()
         if self._drain_by is not None:
             self._give_back()
 
@@ -347,21 +340,9 @@ class Turns:
 
     # ------------------------------------------------------------------ hints, ends
 
-    def _send_hints(self) -> None:
-        settlement = self._settlement
-        if not (settlement.done or settlement.freed_tasks) or not self._hint_wire.idle:
-            return
-        hints: list[Hint] = []
-        if settlement.done:
-            part, settlement.done = settlement.done[:_MOST_HINTED], settlement.done[_MOST_HINTED:]
-            hints.append(Hint(HintKind.DONE, tuple(part)))
-        if settlement.freed_tasks:
-            settlement.freed_tasks = False
-            hints.append(Hint(HintKind.TASKS))
-        self._hint_wire.send(True, HintRequest(tuple(hints)))  # noqa: FBT003 - a context that only has to be there
-
     def _let_everything_go(self) -> None:
         if self._lease.state is LeaseState.LOST:
+            logger.warning("the lease was lost: %d runs are dropped, others may have them now", len(self._table))
             self._abandon()
             self._lease.dropped()
             self._let_go()
@@ -379,6 +360,8 @@ class Turns:
     def _give_back(self) -> None:
         assert self._drain_by is not None
         late = time.monotonic() >= self._drain_by
+        if all(slot.commit is None for slot in self._table):
+            self.calm.set()
         busy = set() if self._pool is None else {run_id for run_id, _, _ in self._pool.holding()}
         for slot in self._table:
             idle = slot.commit is None and not slot.queued and not slot.results and not slot.mail

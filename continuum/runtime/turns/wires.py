@@ -85,6 +85,8 @@ class _Reconnecting:
         self._selector = selector
         self._name = name
         self._pause = _FIRST_PAUSE
+        # Remembered, because a broken connection does not tell its descriptor any more.
+        self._fileno: int | None = None
         self.reopen_at: float | None = None
 
     def _failed(self, error: Exception) -> None:
@@ -95,13 +97,15 @@ class _Reconnecting:
     def _opened(self, fileno: int, handler: Callable[[], None]) -> None:
         self._pause = _FIRST_PAUSE
         self.reopen_at = None
+        self._fileno = fileno
         self._selector.register(fileno, selectors.EVENT_READ, handler)
 
     def _due(self) -> bool:
         return self.reopen_at is not None and time.monotonic() >= self.reopen_at
 
-    def _forget(self, fileno: int) -> None:
-        with contextlib.suppress(KeyError, ValueError):
+    def _forget(self) -> None:
+        fileno, self._fileno = self._fileno, None
+        if fileno is not None:
             self._selector.unregister(fileno)
 
 
@@ -212,7 +216,7 @@ class Wire(_Reconnecting, Generic[C]):
     def _close(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            self._forget(line.fileno())
+            self._forget()
             line.close()
 
 
@@ -268,5 +272,5 @@ class Listener(_Reconnecting):
         ears, self._ears = self._ears, None
         self.reopen_at = None
         if ears is not None:
-            self._forget(ears.fileno())
+            self._forget()
             ears.close()
