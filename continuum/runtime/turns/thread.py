@@ -380,4 +380,3 @@ class Turns:
             wire.close()
         self._listener.close()
         self._selector.close()
-        self._bell.close()
