@@ -335,6 +335,12 @@ class Dispatcher:
         self.world.crashed.append(self.worker)
         self.die()
 
+    def fork(self) -> None:
+        """Go on under another id, with the memory of a process that is gone."""
+        runs = {run_id: held for run_id, held in self.runs.items() if run_id not in self.used}
+        self.crash()
+        self.runs = runs
+
     def die(self) -> None:
         if self.flight is not None and not self.flight.landed:
             self.world.ghosts.append(self.flight)

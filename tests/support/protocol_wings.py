@@ -1,0 +1,62 @@
+"""Here live both wings of the journal as the protocol tests need them: with a clock, a lock and an open transaction."""
+
+from collections.abc import Callable
+from functools import partial
+
+import psycopg2
+
+from continuum.journal.memory import MemoryJournal
+from continuum.journal.protocol import Journal
+from continuum.model.messages import NewMessage
+from tests.support.eventually import eventually
+from tests.support.journals import row_locked
+from tests.support.protocol_world import Wing
+
+__all__ = ["memory_wing", "postgres_wing"]
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.at = 1_700_000_000_000_000
+
+    def now(self) -> int:
+        self.at += 1
+        return self.at
+
+    def pass_until(self, at: int) -> None:
+        self.at = max(self.at, at)
+
+
+def memory_wing(make: Callable[[Callable[[], int]], MemoryJournal]) -> Wing:
+    clock = ManualClock()
+    journal = make(clock.now)
+
+    def begin_post(message: NewMessage) -> Callable[[], object]:
+        return lambda: journal.runs.post(message)
+
+    return Wing(journal, journal.locked, begin_post, clock.now, clock.pass_until)
+
+
+def postgres_wing(journal: Journal, url: str) -> Wing:
+    journal.check()
+
+    def begin_post(message: NewMessage) -> Callable[[], object]:
+        connection = psycopg2.connect(url)
+        journal.runs.post(message, connection=connection)
+
+        def commit() -> None:
+            connection.commit()
+            connection.close()
+
+        return commit
+
+    def database_us() -> int:
+        return round(journal.check().timestamp() * 1_000_000)
+
+    return Wing(
+        journal,
+        partial(row_locked, url),
+        begin_post,
+        journal.clock.now_us,
+        lambda at: eventually(lambda: min(database_us(), journal.clock.now_us()) > at, interval=0.001),
+    )
