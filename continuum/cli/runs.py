@@ -26,7 +26,11 @@ __all__ = ["list_command", "show_command"]
 
 @click.command("runs")
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(list(RunState)), help="Only this state; may be repeated."
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([str(state) for state in RunState]),
+    help="Only this state; may be repeated.",
 )
 @click.option("--workflow", help="Only runs of this workflow.")
 @click.option("--namespace", help="Only runs in this namespace.")

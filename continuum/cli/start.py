@@ -45,14 +45,18 @@ def start_command(
     """Start a run of WORKFLOW, which the app given by -A declares."""
     instance = shell.instance
     args, kwargs = read_arguments(instance, workflow, input_)
-    handle = instance.start(
-        workflow,
-        *args,
-        **kwargs,
-        idempotency_key=idempotency_key,
-        namespace=namespace,
-        attributes=None if attributes is None else parse_json(attributes, "--attributes"),
-    )
+    try:
+        handle = instance.start(
+            workflow,
+            *args,
+            **kwargs,
+            idempotency_key=idempotency_key,
+            namespace=namespace,
+            attributes=None if attributes is None else parse_json(attributes, "--attributes"),
+        )
+    except TypeError as error:
+        message = f"--input does not fit the workflow: {error}"
+        raise ConfigError(message) from None
     if not wait:
         if shell.as_json:
             shell.emit({"id": handle.id})
