@@ -13,9 +13,7 @@ from continuum.model.codec import PayloadWrapper
 __all__ = ["migrate_database", "open_journal", "start_embedded_database"]
 
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
-_ADVICE = (
-    "write postgresql://user:password@host:5432/database, or memory://name for one that is gone with the process"
-)
+_ADVICE = "write postgresql://user:password@host:5432/database, or memory://name for one that is gone with the process"
 
 
 def open_journal(
@@ -39,9 +37,7 @@ def open_journal(
     if url.startswith("memory://"):
         return MemoryJournal(url.removeprefix("memory://"))
     if url.startswith(_POSTGRES):
-        return PostgresJournal(
-            url, schema=schema, engine=engine, wrapper=wrapper, application_name=application_name
-        )
+        return PostgresJournal(url, schema=schema, engine=engine, wrapper=wrapper, application_name=application_name)
     scheme = url.partition("://")[0] if "://" in url else url[:20]
     raise ConfigError(f"no journal understands the database URL {scheme!r}…: {_ADVICE}")
 

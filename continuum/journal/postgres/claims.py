@@ -6,6 +6,8 @@ plain joins the generic plan of the claim scans every event there is. ``is not d
 be checked, because no index can answer it.
 """
 
+# ruff: noqa: S608 - statements are put together from texts of our own, never from values
+
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -17,9 +19,6 @@ from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import (
     ClaimRequest,
     InspectRequest,
-    LookReply,
-    LookRequest,
-    MailRequest,
     RegrantRequest,
     ReleaseRequest,
     StickRequest,
@@ -30,35 +29,30 @@ from continuum.model.leases import ClaimedRun, Grant, GrantState
 from continuum.model.messages import Message
 
 __all__ = [
+    "CAN_MOVE",
     "CLAIM",
     "INSPECT",
     "LOAD",
-    "LOOK",
-    "MAIL",
-    "QUEUES",
+    "NOW_US",
     "REGRANT",
     "RELEASE",
     "STICK",
     "claim_call",
     "inspect_call",
     "load_call",
-    "look_call",
-    "mail_call",
-    "orphaned",
     "read_claimed",
-    "read_look",
-    "read_messages",
     "read_states",
     "regrant_call",
     "release_call",
     "stick_call",
+    "workflow_columns",
 ]
 
 _MICROSECONDS: Final = "(extract(epoch from {}) * 1000000)::bigint"
-_NOW_US: Final = _MICROSECONDS.format("clock_timestamp()")
+NOW_US: Final = _MICROSECONDS.format("clock_timestamp()")
 
 # A stuck run waits out its back-off whatever arrives, or each message would make it spin.
-_CAN_MOVE: Final = """(r.state in ('pending', 'running', 'suspended')
+CAN_MOVE: Final = """(r.state in ('pending', 'running', 'suspended')
                        or (r.state = 'stuck' and (r.wake_at is null or r.wake_at <= now())))"""
 
 # What follows a CTE ``u`` of runs (id, chain_id, …, stale): one row per run (kind 0), per event (1), per message (2).
@@ -67,7 +61,7 @@ _LOAD: Final = f"""
            u.version_hash as name,
            json_build_array(u.chain_id, u.namespace, u.version, u.last_seq, u.grants,
                             {_MICROSECONDS.format("u.wake_at")})::text as payload,
-           {_NOW_US} as at_us, null::text as location
+           {NOW_US} as at_us, null::text as location
     from u
     union all
     select 1, u.id, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
@@ -107,7 +101,7 @@ CLAIM: Final = Statement(
         from me cross join (select distinct chain_id from continuum_inbox) i
         cross join lateral (
             select r.id from continuum_runs r
-            where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {_CAN_MOVE}
+            where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {CAN_MOVE}
               and (r.workflow, r.version) in (select * from unnest($2::text[], $3::int[]))
             limit 1 for no key update skip locked
         ) r
@@ -154,114 +148,6 @@ LOAD: Final = Statement(
     """,
 )
 
-_MAIL: Final = """
-    select b.id, b.chain_id, b.run_id, b.kind, b.command, b.name, b.payload::text
-    from continuum_inbox b
-    cross join lateral (
-        select 1 from continuum_runs r where r.chain_id = b.chain_id and r.is_tip and r.lease_owner is not distinct from $1::uuid offset 0
-    ) mine
-    order by b.id limit $2::int
-"""
-MAIL: Final = Statement("mail", _MAIL)
-
-# The queues asked for, or, if none are named, all in which a task is free: one probe of the index for each.
-QUEUES: Final = """
-    with recursive found as (
-        (select t.queue as name from continuum_tasks t where {queues} is null and t.state = 'available'
-         order by t.queue limit 1)
-        union all
-        select (select t.queue from continuum_tasks t where t.queue > f.name and t.state = 'available'
-                order by t.queue limit 1)
-        from found f where f.name is not null
-    ), q as (
-        select name from unnest({queues}) asked(name)
-        union all
-        select name from found where name is not null
-    )
-"""
-
-_FREE_TASK: Final = f"""
-    exists (
-        {QUEUES.format(queues="$5::text[]")}
-        select 1 from q cross join lateral (
-            select 1 from continuum_tasks t
-            where t.queue = q.name and t.executor = 'local' and t.state = 'available' and t.available_at <= now()
-            limit 1
-        ) t
-    )
-"""
-_CLAIMABLE: Final = f"""
-    (
-        exists (
-            select 1 from unnest($3::text[], $4::int[]) w(name, version) cross join lateral (
-                select 1 from continuum_runs r
-                where r.workflow = w.name and r.version = w.version and r.lease_owner is null
-                  and r.wake_at is not null and r.wake_at <= now()
-                limit 1
-            ) d
-        ) or exists (
-            select 1 from continuum_inbox i cross join lateral (
-                select 1 from continuum_runs r
-                where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {_CAN_MOVE}
-                  and (r.workflow, r.version) in (select * from unnest($3::text[], $4::int[]))
-                offset 0
-            ) d
-        )
-    )
-"""
-
-
-def _skip_scan(table: str, column: str) -> str:
-    """Return a recursive query body that lists the distinct values of an indexed column, one probe each."""
-    return f"""
-        (select {column} as holder from {table} where {column} is not null order by {column} limit 1)
-        union all
-        select (select {column} from {table} where {column} > s.holder order by {column} limit 1)
-        from s where s.holder is not null
-    """  # noqa: S608 - the two names are ours
-
-
-def orphaned(table: str, column: str) -> str:
-    """Return a query for the holders in a table that no longer exist."""
-    return f"""
-        with recursive s as ({_skip_scan(table, column)})
-        select s.holder from s where s.holder is not null
-          and not exists (select 1 from continuum_workers w where w.id = s.holder)
-    """  # noqa: S608 - the two names are ours
-
-
-LOOK: Final = Statement(
-    "look",
-    f"""
-    with mail as materialized ({_MAIL}),
-    mine as materialized (
-        select r.id, r.lease_token from (
-            (select r.id from continuum_runs r
-             where r.lease_owner = $1::uuid and r.wake_at is not null and r.wake_at <= now() limit $2::int)
-            union
-            (select r.id from (select distinct chain_id from mail) m cross join lateral (
-                select r.id from continuum_runs r
-                where r.chain_id = m.chain_id and r.is_tip and r.lease_owner is not distinct from $1::uuid offset 0) r)
-        ) d cross join lateral (
-            select r.id, r.lease_token from continuum_runs r
-            where r.id = d.id and r.lease_owner is not distinct from $1::uuid offset 0
-        ) r
-        order by r.id limit $2::int
-    )
-    select 0 as kind, {_NOW_US} as number, {_CLAIMABLE} as claimable, {_FREE_TASK} as tasks,
-           (exists (select 1 from continuum_workers w where w.expires_at < clock_timestamp())
-            or exists ({orphaned("continuum_runs", "lease_owner")})
-            or exists ({orphaned("continuum_tasks", "claimed_by")})) as dead,
-           null::uuid as chain_id, null::uuid as run_id, null::text as type, null::int as command,
-           null::text as name, null::text as payload
-    union all
-    select 1, mine.lease_token, null, null, null, null, mine.id, null, null, null, null from mine
-    union all
-    select 2, mail.id, null, null, null, mail.chain_id, mail.run_id, mail.kind, mail.command, mail.name, mail.payload
-    from mail
-    """,
-)
-
 INSPECT: Final = Statement(
     "inspect",
     """
@@ -296,7 +182,7 @@ STICK: Final = Statement(
 
 def claim_call(request: ClaimRequest) -> str:
     """Return the text that claims and loads."""
-    return CLAIM.call(text(request.worker), *_workflows(request.workflows), integer(request.limit))
+    return CLAIM.call(text(request.worker), *workflow_columns(request.workflows), integer(request.limit))
 
 
 def regrant_call(request: RegrantRequest) -> str:
@@ -310,21 +196,6 @@ def regrant_call(request: RegrantRequest) -> str:
 def load_call(worker: str, grants: Sequence[Grant]) -> str:
     """Return the text that loads runs held under these very grants."""
     return LOAD.call(text(worker), *_grants(grants), "false")
-
-
-def mail_call(request: MailRequest) -> str:
-    """Return the text that reads mail."""
-    return MAIL.call(text(request.worker), integer(request.limit))
-
-
-def look_call(request: LookRequest) -> str:
-    """Return the text of the floor poll."""
-    return LOOK.call(
-        text(request.worker),
-        integer(request.limit),
-        *_workflows(request.workflows),
-        "null" if request.queues is None else texts(request.queues),
-    )
 
 
 def inspect_call(request: InspectRequest) -> str:
@@ -348,7 +219,8 @@ def stick_call(request: StickRequest) -> str:
     )
 
 
-def _workflows(workflows: Sequence[tuple[str, int]]) -> tuple[str, str]:
+def workflow_columns(workflows: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    """Return the names and the versions as array literals."""
     return texts([name for name, _ in workflows]), integers([version for _, version in workflows])
 
 
@@ -382,31 +254,6 @@ def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[l
             run = runs[run_id]
             run.mail.append(Message(number, run.chain_id, location, what, command, name, unwrap(payload)))
     return list(runs.values()), stale, now
-
-
-def read_messages(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Message]:
-    """Return the messages of a mail request."""
-    return [
-        Message(number, chain, run_id, kind, command, name, payloads.unwrap(payload))
-        for number, chain, run_id, kind, command, name, payload in rows
-    ]
-
-
-def read_look(rows: Sequence[tuple[Any, ...]], payloads: Payloads) -> tuple[LookReply, int]:
-    """Return what the floor poll found, and the database's time."""
-    claimable = tasks = dead = False
-    now = 0
-    messages: list[Message] = []
-    due: list[Grant] = []
-    for kind, number, *found, chain, run_id, what, command, name, payload in rows:
-        if kind == 0:
-            now, (claimable, tasks, dead) = number, found
-        elif kind == 1:
-            due.append(Grant(run_id, number))
-        else:
-            messages.append(Message(number, chain, run_id, what, command, name, payloads.unwrap(payload)))
-    messages.sort(key=lambda message: message.id)
-    return LookReply(messages, due, claimable, tasks, dead), now
 
 
 def read_states(rows: Iterable[tuple[Any, ...]]) -> list[GrantState]:

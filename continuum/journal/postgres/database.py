@@ -10,7 +10,6 @@ Two kinds of sessions:
 # Invariant: no connection crosses a fork. A child starts with a new pool and leaves its parent's sockets alone.
 """
 
-import os
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,19 +20,44 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
 
 from continuum.errors import JournalBusy, JournalError, JournalUnavailable, SchemaOutdated
+from continuum.journal.postgres.forks import forget_after_fork
 from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.names import Names, Statement
 
-__all__ = ["Database", "Session", "translate", "translated"]
+__all__ = [
+    "LINE_LOCK_TIMEOUT",
+    "SETTINGS",
+    "STORE_LOCK_TIMEOUT",
+    "UNSET",
+    "Database",
+    "Session",
+    "translate",
+    "translated",
+]
 
 # Prepared statements are planned once, for any arguments. What the plan must be is pinned by the form of each
 # statement; these settings take away the choices that a generic estimate gets wrong (see tests/plans).
 SETTINGS: Final = (
     "set plan_cache_mode = force_generic_plan; set jit = off; set enable_seqscan = off; set enable_mergejoin = off;"
-    " set max_parallel_workers_per_gather = 0; set default_transaction_isolation = 'read committed'; set standard_conforming_strings = on;"
+    " set enable_bitmapscan = off; set max_parallel_workers_per_gather = 0;"
+    " set default_transaction_isolation = 'read committed'; set standard_conforming_strings = on;"
+)
+# For statements of the caller's own in a session of ours, until its transaction ends.
+UNSET: Final = "; ".join(
+    f"set local {name} to default"
+    for name in (
+        "plan_cache_mode",
+        "jit",
+        "enable_seqscan",
+        "enable_mergejoin",
+        "enable_bitmapscan",
+        "max_parallel_workers_per_gather",
+        "lock_timeout",
+    )
 )
 # A commit waits for nobody; if a statement of ours ever did, it gives up after this. Stores have more patience.
 LINE_LOCK_TIMEOUT: Final = "set lock_timeout = '1s';"
@@ -119,9 +143,15 @@ class Database:
         self._given = engine
         self._application_name = application_name
         self._engine: Engine | None = None
-        self._pid = 0
         self._making = threading.Lock()
         self._closed = False
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start with a new pool. The old one is kept from being collected: its connections are the parent's."""
+        self._inherited = self._engine
+        self._engine = None
+        self._making = threading.Lock()
 
     @property
     def place(self) -> str:
@@ -172,39 +202,36 @@ class Database:
 
     def _arguments(self, role: str) -> dict[str, Any]:
         """Return what psycopg2 connects with. Dead peers are found within a minute, not two hours."""
-        arguments: dict[str, Any] = {
+        if self._given is None:
+            arguments = PGDialect_psycopg2().create_connect_args(self.url)[1]  # type: ignore[no-untyped-call]
+        else:
+            # The caller's engine may find its credentials by itself (a `creator`, an event): ask what it used.
+            with self._given.connect() as opened:
+                info = opened.connection.driver_connection.info  # type: ignore[union-attr]
+                arguments = {**info.dsn_parameters, "password": info.password}
+        return {
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "connect_timeout": 10,
-            **self.url.translate_connect_args(username="user", database="dbname"),
-            **self.url.query,
+            **arguments,
             "application_name": f"{self._application_name} {role}",
             "client_encoding": "UTF8",
         }
-        if self._given is not None:
-            # The caller's engine may find its credentials by itself (a `creator`, an event): ask what it used.
-            with self._given.connect() as opened:
-                info = opened.connection.driver_connection.info  # type: ignore[union-attr]
-                arguments |= {**info.dsn_parameters, "password": info.password}
-                arguments["application_name"] = f"{self._application_name} {role}"
-                arguments.pop("options", None)
-        return arguments
 
     # -------------------------------------------------------------- pooled sessions
 
     @property
     def engine(self) -> Engine:
         """The pool, made at the first use and again after a fork."""
-        if self._engine is None or self._pid != os.getpid():
+        engine = self._engine
+        if engine is None:
             with self._making:
-                if self._engine is None or self._pid != os.getpid():
+                engine = self._engine
+                if engine is None:
                     self._refuse_if_closed()
-                    # The parent's pool is dropped, not closed: psycopg2 leaves a connection alone that was made in
-                    # another process, and its locks may be held by threads that do not exist here.
-                    self._engine = self._make_engine()
-                    self._pid = os.getpid()
-        return self._engine
+                    engine = self._engine = self._make_engine()
+        return engine
 
     def _make_engine(self) -> Engine:
         engine = create_engine(
@@ -258,7 +285,7 @@ class Database:
         """Close the pool; nothing can be opened any more."""
         self._closed = True
         engine, self._engine = self._engine, None
-        if engine is not None and self._pid == os.getpid():
+        if engine is not None:
             engine.dispose()
 
     def _refuse_if_closed(self) -> None:
@@ -268,7 +295,7 @@ class Database:
     def _unreachable(self, error: Exception) -> JournalError:
         known = translate(error)
         if isinstance(known, JournalUnavailable):
-            return JournalUnavailable(f"Postgres at {self.place}: {known.message}", sqlstate=known.fields.get("sqlstate"))
+            return JournalUnavailable(f"Postgres at {self.place}: {known.message}", **known.fields)
         return known
 
 

@@ -47,8 +47,8 @@ def join(connection: Any) -> Joined:
         return _SQLAlchemy(connection)
     if any("Async" in name for name in names) or names & {"asyncpg.Connection"}:
         raise ConfigError(
-            f"connection= is asynchronous ({kind}), and starting is not: in SQLAlchemy use"
-            " `await connection.run_sync(lambda sync: continuum.start(..., connection=sync))`, else open a synchronous one"
+            f"connection= is asynchronous ({kind}), and starting is not: with SQLAlchemy write"
+            " `await connection.run_sync(lambda sync: continuum.start(..., connection=sync))`, else open another one"
         )
     if isinstance(connection, Engine) or "psycopg_pool.ConnectionPool" in names:
         raise ConfigError(f"connection= is {kind}, which has no transaction of its own: {_ADVICE}")

@@ -1,6 +1,5 @@
 """Here lives :class:`PostgresJournal`, the journal in Postgres."""
 
-import os
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from sqlalchemy import Engine
 
 from continuum.errors import ConfigError, SchemaOutdated
 from continuum.journal.postgres.database import Database
+from continuum.journal.postgres.forks import forget_after_fork
 from continuum.journal.postgres.lines import PostgresLine
 from continuum.journal.postgres.notify import PostgresEars, Speaker
 from continuum.journal.postgres.payloads import Payloads
@@ -50,9 +50,7 @@ class PostgresJournal:
         wrapper: PayloadWrapper | None = None,
         application_name: str = "continuum",
     ) -> None:
-        self._database = Database(
-            parse_url(url), schema=schema, engine=engine, application_name=application_name
-        )
+        self._database = Database(parse_url(url), schema=schema, engine=engine, application_name=application_name)
         self._payloads = Payloads(wrapper)
         self.clock = DatabaseClock()
         self.runs: Runs = PostgresRuns(self._database, self.clock, self._payloads)
@@ -61,7 +59,15 @@ class PostgresJournal:
         self.upkeep: Upkeep = PostgresUpkeep(self._database, self._payloads)
         self._open: WeakSet[PostgresLine | PostgresEars] = WeakSet()
         self._opening = threading.Lock()
-        self._speaker: tuple[int, Speaker] | None = None
+        self._speaker = Speaker(self._database)
+        forget_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Leave lines, ears and hints to the parent."""
+        self._inherited = (self._open, self._speaker)
+        self._open = WeakSet()
+        self._opening = threading.Lock()
+        self._speaker = Speaker(self._database)
 
     def check(self) -> datetime:
         """Return the database's time, having seen that this release and the tables fit."""
@@ -88,9 +94,7 @@ class PostgresJournal:
 
     def open_line(self) -> PostgresLine:
         """Return a new line."""
-        line = PostgresLine(
-            self._database, clock=self.clock, payloads=self._payloads, on_close=self._forget
-        )
+        line = PostgresLine(self._database, clock=self.clock, payloads=self._payloads, on_close=self._forget)
         self._remember(line)
         return line
 
@@ -102,13 +106,7 @@ class PostgresJournal:
 
     def hint(self, hint: Hint) -> None:
         """Send a hint, or lose it."""
-        known = self._speaker
-        if known is None or known[0] != os.getpid():
-            with self._opening:
-                known = self._speaker
-                if known is None or known[0] != os.getpid():
-                    known = self._speaker = (os.getpid(), Speaker(self._database))
-        known[1].say(hint)
+        self._speaker.say(hint)
 
     def close(self) -> None:
         """Close everything this journal has opened."""
@@ -116,8 +114,7 @@ class PostgresJournal:
             opened = list(self._open)
         for one in opened:
             one.close()
-        if self._speaker is not None and self._speaker[0] == os.getpid():
-            self._speaker[1].close()
+        self._speaker.close()
         self._database.close()
 
     def _remember(self, one: PostgresLine | PostgresEars) -> None:
@@ -127,5 +124,3 @@ class PostgresJournal:
     def _forget(self, one: Any) -> None:
         with self._opening:
             self._open.discard(one)
-
-

@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.extensions
 
 from continuum.errors import JournalUnavailable
-from continuum.journal.postgres import claims
+from continuum.journal.postgres import claims, look
 from continuum.journal.postgres.commit import COMMIT, COMMIT_DOOMED, commit_call
 from continuum.journal.postgres.database import LINE_LOCK_TIMEOUT, Database, translate
 from continuum.journal.postgres.literals import whole
@@ -53,8 +53,8 @@ _STATEMENTS: Final = (
     claims.CLAIM,
     claims.REGRANT,
     claims.LOAD,
-    claims.MAIL,
-    claims.LOOK,
+    look.MAIL,
+    look.LOOK,
     claims.INSPECT,
     claims.RELEASE,
     claims.STICK,
@@ -178,9 +178,9 @@ class PostgresLine:
             case RegrantRequest():
                 return claims.regrant_call(request)
             case MailRequest():
-                return claims.mail_call(request)
+                return look.mail_call(request)
             case LookRequest():
-                return claims.look_call(request)
+                return look.look_call(request)
             case InspectRequest():
                 return claims.inspect_call(request)
             case ReleaseRequest():
@@ -207,11 +207,11 @@ class PostgresLine:
             case ClaimRequest() | RegrantRequest():
                 return self._claimed(request, rows)
             case MailRequest():
-                return MailReply(claims.read_messages(rows, self._payloads))
+                return MailReply(look.read_messages(rows, self._payloads))
             case LookRequest():
-                look, now = claims.read_look(rows, self._payloads)
+                found, now = look.read_look(rows, self._payloads)
                 self._tell_time(now)
-                return look
+                return found
             case InspectRequest():
                 return InspectReply(claims.read_states(rows))
             case ReleaseRequest() | StickRequest():

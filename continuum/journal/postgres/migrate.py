@@ -70,10 +70,7 @@ def pending(url: str, schema: str = "public") -> list[str]:
 @lru_cache(maxsize=1)
 def _revisions() -> list[tuple[str, str]]:
     """Return (revision, title), the newest first."""
-    return [
-        (script.revision, script.doc)
-        for script in ScriptDirectory.from_config(_configuration()).walk_revisions()
-    ]
+    return [(script.revision, script.doc) for script in ScriptDirectory.from_config(_configuration()).walk_revisions()]
 
 
 def _configuration() -> Config:

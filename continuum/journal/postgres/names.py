@@ -4,7 +4,7 @@ import hashlib
 import re
 from typing import Final, NamedTuple
 
-from sqlalchemy.dialects.postgresql import dialect as postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from continuum.errors import ConfigError
 from continuum.journal.postgres import tables
@@ -24,7 +24,8 @@ class Statement(NamedTuple):
 
     def call(self, *arguments: str) -> str:
         """Return the text that executes it where it has been prepared; arguments are literals."""
-        return f"execute continuum_{self.name}({', '.join(arguments)})" if arguments else f"execute continuum_{self.name}"
+        given = f"({', '.join(arguments)})" if arguments else ""
+        return f"execute continuum_{self.name}{given}"
 
 
 class Names:
@@ -34,7 +35,7 @@ class Names:
         if not schema or "\0" in schema or len(schema.encode(errors="replace")) > _LONGEST_NAME:
             raise ConfigError(f"schema={schema!r} is not valid: write the name of a Postgres schema, such as 'public'.")
         self.schema = schema
-        self.quoted: str = postgresql().identifier_preparer.quote_identifier(schema)
+        self.quoted: str = PGDialect().identifier_preparer.quote_identifier(schema)  # type: ignore[no-untyped-call]
         self.work_channel = _channel(schema, "work")
         self.done_channel = _channel(schema, "done")
 

@@ -59,9 +59,7 @@ def _quoted(channel: str) -> str:
 class PostgresEars:
     """A pair of :class:`~continuum.journal.protocol.Ears`."""
 
-    def __init__(
-        self, database: Database, kinds: Sequence[HintKind], *, on_close: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, database: Database, kinds: Sequence[HintKind], *, on_close: Callable[[Any], None]) -> None:
         self._kinds = frozenset(kinds)
         self._on_close = on_close
         channels = sorted({_channel(database.names, kind) for kind in kinds})
@@ -78,7 +76,7 @@ class PostgresEars:
         try:
             connection.poll()
         except psycopg2.Error as error:
-            raise translate(error) from error
+            raise JournalUnavailable(f"the ears' connection is gone: {translate(error).message}") from error
         heard = [_parse(notice.payload) for notice in connection.notifies]
         connection.notifies.clear()
         return [hint for hint in heard if hint is not None and hint.kind in self._kinds]
@@ -116,6 +114,7 @@ class Speaker:
         self._waiting: deque[Hint] = deque()
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._cursor: Any = None
         self._answered = True
         self._silent_until = 0.0
 
@@ -143,8 +142,9 @@ class Speaker:
         if self._connection is None:
             self._connection = self._database.connect_async("hints", preamble="")
         self._answered = False
-        with self._connection.cursor() as cursor:
-            cursor.execute(call)
+        # Kept: psycopg2 refuses to fetch the answer once the cursor it was asked with is gone.
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(call)
 
     def _is_ready(self) -> bool:
         """Whether a hint can be sent; an old connection that turns out to be dead is dropped."""

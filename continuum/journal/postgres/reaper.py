@@ -8,11 +8,13 @@ still brought in is found by the next pass. It works in chunks and skips what is
 # Invariant: ``wake_at`` stays: a dead dispatcher's parked runs are free now, and move when they would have moved.
 """
 
+
+
 from typing import Final
 
-from continuum.journal.postgres.claims import orphaned
 from continuum.journal.postgres.database import Database, Session
 from continuum.journal.postgres.literals import ids, integer, integers, texts
+from continuum.journal.postgres.look import orphaned
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.model.failures import Failure, FailureKind

@@ -4,6 +4,8 @@ Start and post are one statement each, which may ride in a caller's own transact
 no conflict ever becomes an error, for an error would undo the caller's work with it.
 """
 
+# ruff: noqa: S608 - statements are put together from texts of our own, never from values
+
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

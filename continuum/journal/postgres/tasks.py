@@ -4,17 +4,19 @@
 writes nothing, and is told so. Nothing here locks a row of a run.
 """
 
+# ruff: noqa: S608 - statements are put together from texts of our own, never from values
+
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, exc
 
-from continuum.journal.postgres.claims import QUEUES
-from continuum.journal.postgres.database import Database, Session, translate
+from continuum.journal.postgres.database import UNSET, Database, Session, translated
 from continuum.journal.postgres.literals import ids, integer, integers, text, texts
+from continuum.journal.postgres.look import QUEUES
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.protocol import TransactionalTask
@@ -25,7 +27,7 @@ from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
 from continuum.telemetry.probes import probe
 
-__all__ = ["CLAIM_TASKS", "FINISH", "FIND_RESULT", "HELD", "KEEP_RESULT", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
+__all__ = ["CLAIM_TASKS", "FINISH", "HELD", "OF_RUN", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _KEPT_ERRORS: Final = 10  # the last ones; a task may be tried a thousand times
@@ -202,15 +204,11 @@ class PostgresTasks:
     def retry(self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta) -> bool:
         """Free the task for its next attempt."""
         stored = text(self._payloads.wrap(failure.encode()))
-        return bool(
-            self._database.run(RETRY, *_claim(worker, task), stored, integer(delay // _MICROSECOND))
-        )
+        return bool(self._database.run(RETRY, *_claim(worker, task), stored, integer(delay // _MICROSECOND)))
 
     def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
         """Record a sign of life."""
-        return bool(
-            self._database.run(PROGRESS, *_claim(worker, task), text(self._payloads.wrap(details)))
-        )
+        return bool(self._database.run(PROGRESS, *_claim(worker, task), text(self._payloads.wrap(details))))
 
     def held(self, worker: WorkerId) -> list[ClaimedTask]:
         """Return the worker's claims."""
@@ -233,27 +231,39 @@ class PostgresTasks:
     @contextmanager
     def transaction(self, worker: WorkerId) -> Iterator[TransactionalTask]:
         """Lend a SQLAlchemy connection whose transaction also takes the outcome."""
+        connection = self._begin()
         try:
-            with self._database.engine.connect() as connection:
+            transaction = _Transaction(self, self._database, connection, worker)
+            yield transaction
+            # Crash: what the activity wrote and its outcome come together or not at all.
+            probe("task.transaction")
+            with translated():
+                connection.commit()
+        finally:
+            # What has not been committed is rolled back; a connection that broke is not put back.
+            with suppress(exc.DBAPIError):
+                connection.close()
+
+    def _begin(self) -> Connection:
+        with translated():
+            connection = self._database.engine.connect()
+            try:
                 connection.execution_options(isolation_level="READ COMMITTED")
-                with connection.begin() as transaction:
-                    yield _Transaction(self, self._database, connection, worker)
-                    # Crash: what the activity wrote and its outcome come together or not at all.
-                    probe("task.transaction")
-                    if transaction.is_active:
-                        transaction.commit()
-        except exc.OperationalError as error:
-            raise translate(error) from error
+                connection.exec_driver_sql(UNSET)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def of_run(self, run_id: RunId) -> list[TaskRecord]:
         """Return a run's tasks, by command."""
         unwrap = self._payloads.unwrap
         found = []
         for row in self._database.run(OF_RUN, text(run_id)):
-            *plain, heartbeat, heartbeat_at, error = row
-            error = unwrap(error)
+            heartbeat, heartbeat_at, error = unwrap(row[11]), row[12], unwrap(row[13])
             last_error = None if error is None else Failure.parse(error)
-            found.append(TaskRecord(*plain, unwrap(heartbeat), heartbeat_at, last_error))
+            columns: list[Any] = [*row[:11], heartbeat, heartbeat_at, last_error]
+            found.append(TaskRecord(*columns))
         return found
 
     def _read(self, row: tuple[Any, ...]) -> ClaimedTask:
@@ -267,9 +277,7 @@ class PostgresTasks:
 class _Transaction:
     """A :class:`~continuum.journal.protocol.TransactionalTask`."""
 
-    def __init__(
-        self, tasks: PostgresTasks, database: Database, connection: Connection, worker: WorkerId
-    ) -> None:
+    def __init__(self, tasks: PostgresTasks, database: Database, connection: Connection, worker: WorkerId) -> None:
         self.connection: Any = connection
         self._tasks = tasks
         self._database = database
@@ -277,13 +285,11 @@ class _Transaction:
 
     def finish(self, outcome: TaskOutcome) -> bool:
         """End the attempt when the transaction commits. False: the claim is gone, all is undone."""
-        try:
+        with translated():
             driver = self.connection.connection.driver_connection
             session = Session(driver, self._database.names, self.connection.info.setdefault("prepared", set()))
             if self._tasks.finish_in(session, self._worker, outcome):
                 return True
-        except exc.DBAPIError as error:
-            raise translate(error) from error
         self.connection.rollback()
         return False
 
