@@ -21,8 +21,8 @@ logger = logging.getLogger("continuum.runtime")
 T = TypeVar("T")
 C = TypeVar("C")
 
-# os.write gives up the GIL, and the reader would wake for the first result of a burst. This keeps it, so that the others
-# are there as well when the reader comes to look: batches are twice as large for it.
+# os.write gives up the GIL, and the reader would wake for the first result of a burst. This keeps it, so that the
+# others are there as well when the reader comes to look: batches are twice as large for it.
 _write = ctypes.PyDLL(None).write
 _write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
 _write.restype = ctypes.c_ssize_t
