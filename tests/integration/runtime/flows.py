@@ -96,6 +96,13 @@ async def fan_out(width: int) -> int:
     return sum(await asyncio.gather(*(double(n) for n in range(width))))
 
 
+@workflow(name="flows.sequence")
+async def sequence(count: int) -> int:
+    for number in range(count):
+        await double(number)
+    return count
+
+
 @workflow(name="flows.groups")
 async def groups() -> list[int]:
     async with asyncio.TaskGroup() as group:
