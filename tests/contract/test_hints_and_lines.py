@@ -34,9 +34,9 @@ def test_a_line_is_readable_when_its_reply_is_there(desk: Desk, worker: WorkerId
     line = desk.journal.open_line()
     request = ClaimRequest(worker, (("order", 1),), 5)
     assert line.request is None
-    line.send(request)
+    early = line.send(request)
     assert line.request == request
-    assert select.select([line], [], [], 20)[0] == [line]
+    assert early or select.select([line], [], [], 20)[0] == [line]
     reply = eventually(line.receive)
     assert reply is not None
     assert line.request is None
@@ -46,6 +46,15 @@ def test_a_line_is_readable_when_its_reply_is_there(desk: Desk, worker: WorkerId
 def test_an_idle_line_has_no_reply(desk: Desk) -> None:
     line = desk.journal.open_line()
     assert line.receive() is None
+    line.close()
+
+
+def test_a_busy_line_takes_no_second_request(desk: Desk) -> None:
+    line = desk.journal.open_line()
+    line.send(InspectRequest(()))
+    with pytest.raises(RuntimeError, match="busy"):
+        line.send(InspectRequest(()))
+    assert line.wait(20) is not None
     line.close()
 
 

@@ -130,6 +130,12 @@ def test_look_sees_free_tasks_of_the_named_queues(desk: Desk, worker: WorkerId) 
     assert not desk.look(worker, queues=["slow"]).tasks
 
 
+def test_look_sees_tasks_of_any_queue_or_of_none_as_asked(desk: Desk, worker: WorkerId) -> None:
+    desk.parked(worker, orders=[order(0, queue="slow")])
+    assert desk.look(worker, queues=None).tasks
+    assert not desk.look(worker, queues=()).tasks
+
+
 def test_look_sees_a_task_only_when_it_is_due(desk: Desk, worker: WorkerId) -> None:
     desk.parked(worker, orders=[order(0)])
     task = desk.take_one(worker)

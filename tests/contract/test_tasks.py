@@ -69,6 +69,17 @@ def test_tasks_of_other_queues_are_left_alone(desk: Desk, worker: WorkerId) -> N
     assert len(desk.take(worker, queues={"other": 5})) == 1
 
 
+def test_a_claim_for_any_queue_takes_from_all(desk: Desk, worker: WorkerId) -> None:
+    desk.parked(worker, orders=[order(n, queue=f"q{n}", priority=n) for n in range(3)])
+    claimed = desk.journal.tasks.claim(worker, queues=None, limit=2)
+    assert [task.policy.queue for task in claimed] == ["q2", "q1"]
+
+
+def test_a_claim_for_no_queue_takes_nothing(desk: Desk, worker: WorkerId) -> None:
+    desk.parked(worker, orders=[order(0)])
+    assert desk.take(worker, queues={}) == []
+
+
 def test_tasks_of_other_executors_are_left_alone(desk: Desk, worker: WorkerId) -> None:
     desk.parked(worker, orders=[order(0, executor="celery"), order(1, executor="local"), order(2)])
     assert [task.command for task in desk.take(worker, executor="celery")] == [0]

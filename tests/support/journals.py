@@ -310,10 +310,10 @@ class Desk:
         worker: WorkerId,
         *,
         workflows: Sequence[tuple[str, int]] = ((WORKFLOW, 1),),
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str] | None = ("default",),
         limit: int = 100,
     ) -> LookReply:
-        reply = self.ask(LookRequest(worker, tuple(workflows), tuple(queues), limit))
+        reply = self.ask(LookRequest(worker, tuple(workflows), None if queues is None else tuple(queues), limit))
         assert isinstance(reply, LookReply)
         return reply
 
