@@ -34,7 +34,7 @@ class DeafJournal:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
 
-    def open_ears(self, kinds: Sequence[HintKind]) -> Ears:
+    def open_ears(self, _kinds: Sequence[HintKind]) -> Ears:
         return DeafEars()
 
     def hint(self, hint: Hint) -> None:
