@@ -51,7 +51,7 @@ class Settings:
     # The floor under every hint (one statement each).
     poll_interval: timedelta = timedelta(seconds=2)
     # How often expired workers are looked for when no poll saw one.
-    reap_interval: timedelta = timedelta(seconds=10)
+    reap_interval: timedelta = timedelta(seconds=30)
     # A turns thread that has not passed its loop for this long is hung: its lease is left to expire.
     turn_limit: timedelta = timedelta(seconds=60)
     # A single turn slower than this is reported with its stack.

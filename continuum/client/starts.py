@@ -58,7 +58,10 @@ def start_run(
     payload = workflow.encode_input(args, dict(kwargs))
     check_size(payload, access.settings.max_payload_bytes, "input")
     started = Started(
-        input=msgspec.Raw(payload.encode()), seed=os.urandom(_SEED_BYTES).hex(), codec_version=CODEC_VERSION
+        input=msgspec.Raw(payload.encode()),
+        seed=os.urandom(_SEED_BYTES).hex(),
+        codec_version=CODEC_VERSION,
+        max_payload=access.settings.max_payload_bytes,
     )
     journal = access.journal
     run = NewRun(

@@ -174,12 +174,15 @@ class StickRequest(msgspec.Struct, frozen=True):
     """Mark a run of mine ``stuck``, give it back, and let it be claimed again only after ``backoff``.
 
     The reply is a :class:`ReleaseReply`.
+
+    :ivar grants: what its count of grants without progress becomes. 0: this worker survived it.
     """
 
     worker: WorkerId
     grant: Grant
     reason: str
     backoff: timedelta
+    grants: int = 0
 
 
 class HintRequest(msgspec.Struct, frozen=True):

@@ -45,12 +45,15 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
 
     :ivar input: the encoded arguments, verbatim.
     :ivar seed: hex text from which ``uuid4()`` and ``random()`` draw.
+    :ivar max_payload: largest payload, in characters, its code may ask to store. Kept with the run, because refusing
+        one is something that the code sees and that a replay has to repeat.
     """
 
     input: msgspec.Raw
     seed: str
     loop_version: int = LOOP_VERSION
     codec_version: int = 1
+    max_payload: int = 2 * 1024 * 1024
 
     def encode(self) -> str:
         """Return the JSON text to store."""

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from datetime import timedelta
+from typing import Final
 
 from continuum.config import Settings
 from continuum.declare.registry import Registry
@@ -20,7 +21,7 @@ from continuum.journal.requests import Hint, HintKind
 from continuum.model.leases import WorkflowVersion
 from continuum.runtime.heartbeat import Heartbeat
 from continuum.runtime.lease import Lease
-from continuum.runtime.local_pool import LocalPool
+from continuum.runtime.local_pool import LocalPool, PoolSettings
 from continuum.runtime.maintenance import Maintenance
 from continuum.runtime.offers import Offers
 from continuum.runtime.reaper import Reaper
@@ -31,6 +32,9 @@ from continuum.runtime.watchdog import Watchdog
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("continuum.runtime")
+
+# The turns thread's floor poll sees free tasks and wakes the offers; their own poll is the floor under that.
+_OFFERS_POLL: Final = timedelta(seconds=30)
 
 
 class Dispatcher:
@@ -53,7 +57,9 @@ class Dispatcher:
             let_go=self._wake_heartbeat,
         )
         self._offers = (
-            Offers(journal=journal, pool=self._pool, worker=lambda: lease.worker) if self._pool is not None else None
+            Offers(journal=journal, pool=self._pool, worker=lambda: lease.worker, poll=_OFFERS_POLL)
+            if self._pool is not None
+            else None
         )
         self._heartbeat = Heartbeat(
             journal=journal,
@@ -92,6 +98,7 @@ class Dispatcher:
             # The turns thread is made after the pool, so both are looked up when called.
             deliver=lambda outcome: self._turns.deliver(outcome),  # noqa: PLW0108
             mailed=lambda: self._turns.mailed(),  # noqa: PLW0108
+            settings=PoolSettings(max_result_bytes=self._settings.max_payload_bytes),
         )
 
     # ------------------------------------------------------------------ life

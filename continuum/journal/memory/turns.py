@@ -262,7 +262,7 @@ class Turns:
         run = self._mine(request.worker, request.grant)
         if run is None:
             return ReleaseReply(frozenset())
-        run.state, run.stuck_reason = RunState.STUCK, request.reason
+        run.state, run.stuck_reason, run.grants = RunState.STUCK, request.reason, request.grants
         self._store.wake(run, self._store.now() + int(request.backoff.total_seconds() * _MICROSECONDS))
         self.give_back(run)
         return ReleaseReply(frozenset((run.id,)))

@@ -169,7 +169,7 @@ RELEASE: Final = Statement(
 STICK: Final = Statement(
     "stick",
     """
-    update continuum_runs r set state = 'stuck', stuck_reason = $4::text, lease_owner = null,
+    update continuum_runs r set state = 'stuck', stuck_reason = $4::text, grants = $6::int, lease_owner = null,
         lease_token = r.lease_token + 1, wake_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
     where r.id = $2::uuid and r.lease_owner is not distinct from $1::uuid and r.lease_token = $3::bigint
     returning r.id
@@ -216,6 +216,7 @@ def stick_call(request: StickRequest) -> str:
         integer(request.grant.token),
         text(request.reason),
         integer(int(request.backoff.total_seconds() * 1_000_000)),
+        integer(request.grants),
     )
 
 

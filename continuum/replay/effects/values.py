@@ -52,8 +52,8 @@ def side_effect(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     thread and must not block; it may run again if the process dies before the record is committed. What reaches the
     world belongs into an activity. The value passes through the codec, so that it is the same on replay.
 
-    Raises ``ActivityFailed`` if the function raised: that is recorded, too. ``TypeError`` for an async function,
-    ``CodecError`` for a value that cannot be stored, ``NotInWorkflow``; effects used inside the function are refused.
+    Raises ``ActivityFailed`` if the function raised, or returned what cannot be stored: that is recorded, too.
+    ``TypeError`` for an async function, ``NotInWorkflow``; effects used inside the function are refused.
     """
     loop = current_loop("side_effect()")
     ledger = loop.ledger
@@ -65,22 +65,24 @@ def side_effect(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if payload is None:
         ledger.bar(f"side_effect({name})")
         try:
-            value = function(*args, **kwargs)
+            payload = _recordable(function(*args, **kwargs), name)
         except Exception as error:  # noqa: BLE001 - recorded, and raised below
             payload = f"{_FAILURE}{describe_exception(error, attempts=1).encode()}}}"
-        else:
-            if inspect.isawaitable(value):
-                if inspect.iscoroutine(value):
-                    value.close()
-                message = f"side_effect() takes a plain function, and {name} returned an awaitable: make it an activity"
-                raise TypeError(message)
-            payload = encode(value, where=f"side_effect {name}")
         finally:
             ledger.barred = None
         ledger.write_value(name, payload)
     if payload.startswith(_FAILURE):
         raise _raised(name, Failure.parse(payload[len(_FAILURE) : -1]))
     return decode(payload)  # type: ignore[no-any-return]
+
+
+def _recordable(value: Any, name: str) -> str:
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        message = f"side_effect() takes a plain function, and {name} returned an awaitable: make it an activity"
+        raise TypeError(message)
+    return encode(value, where=f"side_effect {name}")
 
 
 def _raised(name: str, failure: Failure) -> ActivityFailed:

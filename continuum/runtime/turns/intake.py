@@ -138,8 +138,11 @@ class Intake:
         stale = self._table.find(run.run_id)
         if stale is not None:
             self._settlement.drop(stale)
-        if run.grants > self._settings.max_grants:
-            self._settlement.stick_grant(grant, f"it took {run.grants - 1} dispatchers down without making progress")
+        most = self._settings.max_grants
+        if run.grants > most:
+            # It is tried once more after each back-off: whoever survives that resets the count.
+            reason = f"it took {most} dispatchers down without making progress"
+            self._settlement.stick_grant(grant, reason, grants=most - 1)
             return
         self.turning_since = time.monotonic()
         try:

@@ -164,9 +164,9 @@ class Settlement:
         self.stick_grant(slot.grant, reason)
         self.drop(slot)
 
-    def stick_grant(self, grant: Grant, reason: str) -> None:
-        """Set aside a run that never got a slot."""
-        self._desk.sticks.append(StickRequest(self._lease.worker, grant, reason, self._backoff))
+    def stick_grant(self, grant: Grant, reason: str, *, grants: int = 0) -> None:
+        """Set aside a run that never got a slot; ``grants``: see :class:`StickRequest`."""
+        self._desk.sticks.append(StickRequest(self._lease.worker, grant, reason, self._backoff, grants))
 
     def forget_flown(self, slot: Slot) -> None:
         """The outcomes delivered last need no keeping: they are journaled, or nobody wanted them."""
