@@ -17,8 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from continuum.declare.registry import Registry
@@ -31,6 +30,7 @@ from continuum.runtime.attempt_life import AttemptLife
 from continuum.runtime.backlog import Backlog, LimitedBacklog, QueueLimits, Waiting
 from continuum.runtime.job import Job, Key
 from continuum.runtime.pool_loop import BodyLoop
+from continuum.runtime.pool_settings import PoolSettings
 from continuum.runtime.pool_threads import BodyThreads
 from continuum.runtime.pool_watch import Watch
 from continuum.runtime.reporter import Reporter
@@ -44,22 +44,6 @@ _BACKLOG_SECONDS: Final = 0.25
 _LONGEST_BACKLOG: Final = 4096
 # At the end of a stop the journal gets at least this long to hear what is left to say.
 _LAST_WORDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolSettings:
-    """Numbers of a local pool.
-
-    :ivar executor: what ``executor=None`` means; activities of another executor are not accepted.
-    :ivar async_concurrency: bodies of ``async def`` at once. They cost memory, not threads.
-    :ivar heartbeat_interval: how often the heartbeats of one attempt are written.
-    :ivar max_result_bytes: largest encoded result.
-    """
-
-    executor: str = "local"
-    async_concurrency: int = 1000
-    heartbeat_interval: timedelta = timedelta(seconds=1)
-    max_result_bytes: int = 2 * 1024 * 1024
 
 
 class LocalPool:
@@ -84,7 +68,7 @@ class LocalPool:
         queues: Mapping[str, int] | None,
         deliver: Callable[[TaskOutcome], None],
         mailed: Callable[[], None],
-        settings: PoolSettings = PoolSettings(),
+        settings: PoolSettings = PoolSettings(),  # noqa: B008 - frozen
     ) -> None:
         self.registry = registry
         self.concurrency = concurrency
@@ -98,7 +82,7 @@ class LocalPool:
         self._held: dict[tuple[RunId, int], Job] = {}
         self._reserved: dict[str | None, int] = {}  # by queue if queues are limited; the turns thread's own
         self._stopping = False
-        self._hungry = False
+        self._hungry: frozenset[str | None] = frozenset()
         self._reporter = Reporter()
         self._life = AttemptLife(
             journal=journal,
@@ -260,20 +244,22 @@ class LocalPool:
             if ended:
                 self._tell(job)
 
-    def room(self) -> dict[str, int] | int:
-        """Return how many claimed tasks would begin soon: by queue if queues are limited, else in all."""
+    def room(self) -> dict[str | None, int]:
+        """Return how many claimed tasks would begin soon, by queue; under None if queues are not limited."""
         if self._stopping:
-            return 0
+            return {}
         free = max(self._threads.free, 0)
-        if self.queues is None or self._limits is None:
-            return max(0, max(free, self._quick(self.concurrency)) - self._depth(None))
-        with self._limits.lock:
-            found = {queue: self._limits.room(queue) for queue in self.queues}
-        return {queue: max(0, min(found[queue], free) - self._depth(queue)) for queue in found}
+        limits = self._limits
+        if limits is None:
+            return {None: max(0, max(free, self._quick(self.concurrency)) - self._depth(None))}
+        with limits.lock:
+            found = {queue: min(limits.room(queue), free) for queue in limits.limits}
+        return {queue: max(0, count - self._depth(queue)) for queue, count in found.items()}
 
-    def ask_for_room(self) -> None:
-        """Call ``on_room`` as soon as a thread has nothing to do or a queue has room."""
-        self._hungry = True
+    def ask_for_room(self, queues: AbstractSet[str | None]) -> bool:
+        """Return whether one of these has room; if not, call ``on_room`` as soon as one has."""
+        self._hungry = frozenset(queues)  # before looking: room that comes up in between must not be missed
+        return self._feed()
 
     # ------------------------------------------------------------------ numbers for operators
 
@@ -356,9 +342,15 @@ class LocalPool:
         self._rested()
 
     def _rested(self) -> None:
-        if self._hungry:
-            self._hungry = False
+        if self._hungry and self._feed():
             self.on_room()
+
+    def _feed(self) -> bool:
+        hungry = self._hungry
+        if not any(count > 0 and queue in hungry for queue, count in self.room().items()):
+            return False
+        self._hungry = frozenset()
+        return True
 
     def _shed(self) -> None:
         """Put back what would wait for long here: activities have turned out slower than they were."""

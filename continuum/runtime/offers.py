@@ -15,6 +15,7 @@ before and after the question, and has been there for a while (`_PATIENCE`).
 import heapq
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -24,6 +25,7 @@ from continuum.model.ids import WorkerId
 from continuum.runtime.job import Key
 from continuum.runtime.local_pool import LocalPool
 from continuum.runtime.service import Service
+from continuum.telemetry.probes import probe
 
 __all__ = ["Offers"]
 
@@ -94,28 +96,26 @@ class Offers(Service):
             self._claim_at = now + self._poll
             self._forget_due(now)
             if self.claim():
+                self._claim_at = 0.0
                 return 0.0
         return max(0.0, min(self._claim_at, self._reconcile_at, self._next_due(now)) - time.monotonic())
 
     def claim(self) -> bool:
         """Claim what the pool has room for; return whether there may be more to claim right now."""
         room = self._pool.room()
-        queues = None if isinstance(room, int) else {queue: count for queue, count in room.items() if count > 0}
-        limit = min(_MOST_CLAIMED, room if isinstance(room, int) else sum(room.values()))
-        if limit <= 0:
-            self._wait_for_room()
-            return False
-        tasks = self._journal.tasks.claim(self._worker(), queues=queues, limit=limit)
-        # Crash: claimed, not begun; the sweep frees them. (A lost answer of a living worker: `reconcile`.)
-        self._pool.adopt(tasks)
-        if len(tasks) < limit:
-            return False
-        self._claim_at = 0.0
-        if limit < _MOST_CLAIMED:
-            # All the room there was is taken; more may wait for the next.
-            self._wait_for_room()
-            return False
-        return True
+        asked = {queue: count for queue, count in room.items() if count > 0}
+        # Where there is no room, or none will be left, more may wait than this claim brings.
+        short = room.keys() - asked.keys()
+        if asked:
+            limit = min(_MOST_CLAIMED, sum(asked.values()))
+            queues = None if None in asked else {queue: count for queue, count in asked.items() if queue is not None}
+            tasks = self._journal.tasks.claim(self._worker(), queues=queues, limit=limit)
+            # Crash: claimed, not begun; the sweep frees them. (A lost answer of a living worker: `reconcile`.)
+            probe("offers.claimed")
+            self._pool.adopt(tasks)
+            taken = Counter(None if queues is None else task.policy.queue for task in tasks)
+            short |= {queue for queue, count in asked.items() if taken[queue] >= count or len(tasks) >= limit}
+        return bool(short) and self._pool.ask_for_room(short)
 
     def reconcile(self, now: float) -> None:
         """Compare the claims of this worker with what the pool holds."""
@@ -128,10 +128,6 @@ class Offers(Service):
         self._pool.forget(self._lasting(self._unclaimed, now))
 
     # ------------------------------------------------------------------ inner
-
-    def _wait_for_room(self) -> None:
-        self._claim_at = time.monotonic() + self._poll
-        self._pool.ask_for_room()
 
     @staticmethod
     def _still(known: dict[Key, float], found: "set[Key]", now: float) -> dict[Key, float]:

@@ -136,6 +136,7 @@ class BodyLoop:
             try:
                 job = self._waiting.pop()
             except IndexError:
+                self._rested()
                 return
             if job.ended:
                 self._over(job)

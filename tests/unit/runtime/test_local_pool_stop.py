@@ -47,7 +47,7 @@ def test_a_stopping_pool_accepts_nothing_and_puts_late_submissions_back(bench: P
     assert bench.pool.reserve(body.policy)
     bench.pool._stopping = True  # as after stop() has begun: the commit's answer arrives only now
     assert not bench.pool.reserve(body.policy)
-    assert bench.pool.room() == 0
+    assert bench.pool.room() == {}
     bench.pool.submit(late)
     bench.nothing_held()
     assert bench.tasks.held(bench.worker) == []
@@ -122,6 +122,19 @@ def test_reports_get_a_last_chance(bench: PoolBench) -> None:
     with bench.journal_away("finish_keyed"):
         [task] = bench.submit(charge, key="k")
         eventually(lambda: bench.calls["finish_keyed"] >= 3)
+    assert bench.pool.stop(5)
+    assert bench.letters(task.run_id) == [("activity_completed", "5")]
+
+
+def test_outcomes_are_handed_in_even_after_the_stop(bench: PoolBench) -> None:
+    @activity
+    def answer() -> int:
+        return 5
+
+    [task] = bench.submit(answer)
+    outcome = bench.outcome()
+    assert bench.pool.stop(5)
+    bench.pool.hand_in(outcome)
     assert bench.pool.stop(5)
     assert bench.letters(task.run_id) == [("activity_completed", "5")]
 

@@ -1,5 +1,7 @@
 """Claiming what is offered, and comparing claims."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -43,7 +45,7 @@ def test_a_pool_claims_what_it_can_begin_and_no_more_until_it_has_room(make_benc
     gate.expect(1)
     assert len(bench.tasks.held(bench.worker)) == 1
     calls = bench.calls["claim"]
-    bench.offers.claim()
+    assert not bench.offers.claim()
     assert bench.calls["claim"] == calls, "no room, no question"
     assert len(bench.tasks.held(bench.worker)) == 1
     gate.open()
@@ -142,6 +144,36 @@ def test_more_tasks_than_one_claim_takes_are_claimed_round_by_round(make_bench: 
     bench.run_with(*[order_of(n, answer, n) for n in range(1, 701)], claimed=False)
     bench.offers.start()
     assert len(bench.outcomes(700)) == 700
+    bench.offers.stop()
+
+
+def test_async_bodies_that_wait_take_no_room_from_others(make_bench: Make) -> None:
+    bench = make_bench(concurrency=2)
+    bench.offers._poll = 3600.0
+    release = threading.Event()
+    inside: list[int] = []
+
+    @activity
+    async def wait(n: int) -> int:
+        inside.append(n)
+        while not release.is_set():  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.002)
+        return n
+
+    bench.run_with(*[order_of(n, wait, n) for n in range(1, 31)], claimed=False)
+    bench.offers.start()
+    eventually(lambda: len(inside) == 30)
+    release.set()
+    assert len(bench.outcomes(30)) == 30
+    bench.offers.stop()
+
+
+def test_one_limited_queue_full_of_work_is_claimed_as_fast_as_it_runs(make_bench: Make) -> None:
+    bench = make_bench(concurrency=4, queues={"slow": 1, "fast": 3})
+    bench.offers._poll = 3600.0
+    bench.run_with(*[order_of(n, answer.options(queue="slow"), n) for n in range(1, 31)], claimed=False)
+    bench.offers.start()
+    assert len(bench.outcomes(30)) == 30
     bench.offers.stop()
 
 

@@ -94,4 +94,18 @@ def test_stopping_leaves_behind_what_cannot_be_said() -> None:
 
     reporter.put(away)
     assert not reporter.stop(0.05)
-    reporter.put(away)  # too late, and no error
+    assert reporter.stop(1)
+
+
+def test_what_is_put_after_the_stop_is_called_once_more_and_can_be_waited_for() -> None:
+    reporter = Reporter()
+    assert reporter.stop(1)
+    calls: list[int] = []
+
+    def away() -> None:
+        calls.append(1)
+        raise JournalUnavailable("away")
+
+    reporter.put(away)
+    assert reporter.stop(5)
+    assert calls == [1]
