@@ -35,8 +35,8 @@ from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import CommitRequest
 from continuum.model.decisions import Commit
 from continuum.model.events import Event, EventType
-from continuum.model.policies import ActivityPolicy
 from continuum.model.runs import ENDED
+from continuum.model.tasks import TaskOrder
 
 __all__ = ["COMMIT", "COMMIT_DOOMED", "LOCAL", "MAX_RUNS", "MAX_TEXT", "commit_call"]
 
@@ -189,7 +189,8 @@ class _Columns:
         self.cancelled: _Lists = ([], [])
         self.events: _Lists = tuple([] for _ in range(8))
         self.orders: _Lists = tuple([] for _ in range(7))
-        self.policies: dict[str, tuple[int, ActivityPolicy]] = {}
+        # By identity: calls of one activity share the policy of its declaration.
+        self.policies: dict[int, tuple[int, TaskOrder]] = {}
         self.mail: _Lists = ([], [], [])
 
     def add(self, place: int, commit: Commit) -> None:
@@ -242,9 +243,9 @@ class _Columns:
     def _add_orders(self, place: int, commit: Commit) -> None:
         places, mine, commands, policies, activities, arguments, keys = self.orders
         for order in commit.decision.orders:
-            known = self.policies.get(order.policy_text)
+            known = self.policies.get(id(order.policy))
             if known is None:
-                known = self.policies[order.policy_text] = (len(self.policies) + 1, order.policy)
+                known = self.policies[id(order.policy)] = (len(self.policies) + 1, order)
             places.append(place)
             mine.append("t" if order.command in commit.claimed else "f")
             commands.append(order.command)
@@ -292,7 +293,8 @@ class _Columns:
         places, mine, commands, numbers, activities, arguments, keys = self.orders
         if not places:
             return (NOTHING,) * 11, NOTHING
-        policies = [policy for _, policy in self.policies.values()]
+        firsts = [order for _, order in self.policies.values()]
+        policies = [order.policy for order in firsts]
         columns = (
             integers(places),
             words(mine),
@@ -304,7 +306,7 @@ class _Columns:
             integers([policy.priority for policy in policies]),
             texts([policy.queue for policy in policies]),
             texts([policy.executor or LOCAL for policy in policies]),
-            texts(list(self.policies)),
+            texts([order.policy_text for order in firsts]),
         )
         return columns, sparse(keys)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
-from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
 
@@ -35,6 +35,7 @@ __all__ = [
     "UNSET",
     "Database",
     "Session",
+    "execute_plain",
     "translate",
     "translated",
 ]
@@ -106,6 +107,11 @@ def translated() -> Iterator[None]:
         yield
     except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
         raise translate(error) from error
+
+
+def execute_plain(connection: Connection, sql: str) -> None:
+    """Execute a statement without parameters over SQLAlchemy, to whose driver a bare percent sign is one."""
+    connection.exec_driver_sql(sql.replace("%", "%%"))
 
 
 class Session:

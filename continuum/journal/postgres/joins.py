@@ -22,8 +22,8 @@ from continuum.journal.postgres.literals import whole
 __all__ = ["Joined", "join"]
 
 _PARAMETER: Final = re.compile(r"\$(\d+)")
-# `:p1::text` means nothing to SQLAlchemy's text().
-_CAST: Final = re.compile(r"\$(\d+)::(\w+)")
+# Every colon of ours is escaped for SQLAlchemy's text(), and `:p1::text` means nothing to it.
+_CAST: Final = re.compile(r"\$(\d+)\\:\\:(\w+)")
 _ADVICE: Final = (
     "pass a SQLAlchemy Connection or Session, a psycopg2 or psycopg 3 connection, or Django's `connection`; it must"
     " belong to the database of this journal"
@@ -90,7 +90,7 @@ class _Cursor:
         _check(values)
         try:
             with self._cursor as cursor:
-                cursor.execute(_PARAMETER.sub(r"%(p\1)s", sql), _numbered(values))
+                cursor.execute(_PARAMETER.sub(r"%(p\1)s", sql.replace("%", "%%")), _numbered(values))
                 return [tuple(_plain(value) for value in row) for row in cursor.fetchall()]
         except Exception as error:
             if _is_driver_error(error):
@@ -110,7 +110,8 @@ class _SQLAlchemy:
         """Execute and fetch."""
         _check(values)
         try:
-            rows = self._connection.execute(text(_CAST.sub(r"cast(:p\1 as \2)", sql)), _numbered(values))
+            clause = text(_CAST.sub(r"cast(:p\1 as \2)", sql.replace(":", r"\:")))
+            rows = self._connection.execute(clause, _numbered(values))
             return [tuple(_plain(value) for value in row) for row in rows]
         except exc.DBAPIError as error:
             raise translate(error) from error

@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import quoted_name
 
 import continuum
 from continuum.errors import ConfigError, JournalError
-from continuum.journal.postgres.database import translate
+from continuum.journal.postgres.database import execute_plain, translate
 from continuum.journal.postgres.names import Names
 from continuum.journal.postgres.partitions import create_partitions
 from continuum.journal.postgres.urls import parse_url
@@ -40,7 +40,7 @@ def upgrade(url: str, schema: str = "public", revision: str = "head") -> str:
     names = Names(schema)
     with _connection(parse_url(url)) as connection:
         connection.execute(text("select pg_advisory_lock(:lock)"), {"lock": _LOCK})
-        connection.exec_driver_sql(f"create schema if not exists {names.quoted}")
+        execute_plain(connection, f"create schema if not exists {names.quoted}")
         connection.commit()
         configuration = _configuration()
         configuration.attributes.update(connection=connection, schema=schema)

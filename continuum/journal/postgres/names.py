@@ -4,12 +4,10 @@ import hashlib
 import re
 from typing import Final, NamedTuple
 
-from sqlalchemy.dialects.postgresql.base import PGDialect
-
 from continuum.errors import ConfigError
 from continuum.journal.postgres import tables
 
-__all__ = ["Names", "Statement"]
+__all__ = ["Names", "Statement", "quoted"]
 
 _TABLES: Final = sorted((*tables.metadata.tables, "continuum_events_default"), key=len, reverse=True)
 _TABLE: Final = re.compile(rf"\b(?:{'|'.join(_TABLES)})\b")
@@ -35,7 +33,7 @@ class Names:
         if not schema or "\0" in schema or len(schema.encode(errors="replace")) > _LONGEST_NAME:
             raise ConfigError(f"schema={schema!r} is not valid: write the name of a Postgres schema, such as 'public'.")
         self.schema = schema
-        self.quoted: str = PGDialect().identifier_preparer.quote_identifier(schema)  # type: ignore[no-untyped-call]
+        self.quoted = quoted(schema)
         self.work_channel = _channel(schema, "work")
         self.done_channel = _channel(schema, "done")
 
@@ -46,6 +44,11 @@ class Names:
     def prepare(self, statement: Statement) -> str:
         """Return the text that prepares a statement."""
         return f"prepare continuum_{statement.name} as {self.qualify(statement.sql)}"
+
+
+def quoted(identifier: str) -> str:
+    """Return an identifier as it is written in SQL."""
+    return '"' + identifier.replace('"', '""') + '"'
 
 
 def _channel(schema: str, kind: str) -> str:

@@ -18,7 +18,7 @@ import psycopg2.extensions
 from continuum.errors import JournalError, JournalUnavailable
 from continuum.journal.postgres.database import Database, translate
 from continuum.journal.postgres.literals import text
-from continuum.journal.postgres.names import Names
+from continuum.journal.postgres.names import Names, quoted
 from continuum.journal.requests import Hint, HintKind
 
 __all__ = ["PostgresEars", "Speaker", "hints_call"]
@@ -37,7 +37,7 @@ def hints_call(names: Names, hints: Iterable[Hint]) -> str:
         for at in range(0, len(hint.run_ids) or 1, _MOST_IDS):
             ids = ",".join(hint.run_ids[at : at + _MOST_IDS])
             payloads[channel, f"{hint.kind}:{ids}" if ids else str(hint.kind)] = None
-    return "; ".join(f"notify {_quoted(channel)}, {text(payload)}" for channel, payload in payloads) or "select"
+    return "; ".join(f"notify {quoted(channel)}, {text(payload)}" for channel, payload in payloads) or "select"
 
 
 def _gather(hints: Iterable[Hint]) -> list[Hint]:
@@ -52,10 +52,6 @@ def _channel(names: Names, kind: HintKind) -> str:
     return names.done_channel if kind == HintKind.DONE else names.work_channel
 
 
-def _quoted(channel: str) -> str:
-    return '"' + channel.replace('"', '""') + '"'
-
-
 class PostgresEars:
     """A pair of :class:`~continuum.journal.protocol.Ears`."""
 
@@ -63,7 +59,7 @@ class PostgresEars:
         self._kinds = frozenset(kinds)
         self._on_close = on_close
         channels = sorted({_channel(database.names, kind) for kind in kinds})
-        listen = "; ".join(f"listen {_quoted(channel)}" for channel in channels)
+        listen = "; ".join(f"listen {quoted(channel)}" for channel in channels)
         self._connection: Any = database.connect_async("ears", preamble=listen)
 
     def fileno(self) -> int:

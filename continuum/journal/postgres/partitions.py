@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from continuum.journal.postgres.database import execute_plain
 from continuum.journal.postgres.names import Names
 from continuum.model.ids import run_id_floor
 
@@ -54,11 +55,12 @@ def create_partitions(connection: Connection, names: Names, *, months_ahead: int
     made = []
     for month in months_from(now, months_ahead):
         with connection.begin():
-            connection.exec_driver_sql("set local lock_timeout = '10s'")
+            execute_plain(connection, "set local lock_timeout = '10s'")
             connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            connection.exec_driver_sql(
+            execute_plain(
+                connection,
                 f"create table if not exists {names.quoted}.continuum_events_default"
-                f" partition of {names.quoted}.continuum_events default"
+                f" partition of {names.quoted}.continuum_events default",
             )
             if _is_attached(connection, names, month):
                 continue
@@ -79,12 +81,13 @@ def _create(connection: Connection, names: Names, month: Month) -> None:
     parent, name = f"{names.quoted}.continuum_events", f"{names.quoted}.{month.name}"
     bounds = f"'{month.first}' and run_id < '{month.end}'"
     # Crash: all of it is one transaction.
-    connection.exec_driver_sql(f"create table {name} (like {parent} including all)")
-    connection.exec_driver_sql(f"lock table {parent}_default in access exclusive mode")
-    connection.exec_driver_sql(
+    execute_plain(connection, f"create table {name} (like {parent} including all)")
+    execute_plain(connection, f"lock table {parent}_default in access exclusive mode")
+    execute_plain(
+        connection,
         f"with moved as (delete from {parent}_default where run_id >= {bounds} returning *)"
-        f" insert into {name} select * from moved"
+        f" insert into {name} select * from moved",
     )
-    connection.exec_driver_sql(
-        f"alter table {parent} attach partition {name} for values from ('{month.first}') to ('{month.end}')"
+    execute_plain(
+        connection, f"alter table {parent} attach partition {name} for values from ('{month.first}') to ('{month.end}')"
     )

@@ -1,0 +1,193 @@
+"""A migrated database is what `tables.py` says, however it came about."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from continuum.errors import ConfigError, JournalUnavailable, SchemaOutdated
+from continuum.journal.open import migrate_database, open_journal
+from continuum.journal.postgres import migrate, tables
+from continuum.journal.postgres.migrate import current, pending, upgrade
+
+
+@pytest.fixture
+def connection(database_url: str) -> Any:
+    engine = sqlalchemy.create_engine(database_url)
+    with engine.connect() as opened:
+        yield opened
+    engine.dispose()
+
+
+def ours(item: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
+    """Leave out what no table declares: partitions, and Alembic's own table."""
+    if kind == "table":
+        return not (name or "").startswith(("continuum_events_", "continuum_alembic"))
+    return True
+
+
+def test_the_migrated_tables_are_the_declared_ones(connection: Connection) -> None:
+    context = MigrationContext.configure(
+        connection, opts={"include_object": ours, "compare_type": True, "compare_server_default": True}
+    )
+    assert compare_metadata(context, tables.metadata) == []
+
+
+def test_indexes_have_the_declared_form(connection: Connection) -> None:
+    """Alembic compares neither predicates nor methods."""
+    rows = connection.execute(text("select indexname, indexdef from pg_indexes where schemaname = 'public'"))
+    found = dict(tuple(row) for row in rows)
+    dialect = connection.dialect
+    for table in tables.metadata.tables.values():
+        for index in table.indexes:
+            declared = str(sqlalchemy.schema.CreateIndex(index).compile(dialect=dialect))
+            name = str(index.name)
+            assert plain(found[name]) == plain(declared), name
+
+
+def plain(definition: str) -> str:
+    for noise in ("public.", "USING btree ", "USING gin ", "(", ")", "'", "::text", " "):
+        definition = definition.replace(noise, "")
+    return definition.lower().replace("usinggin", "")
+
+
+def test_storage_is_as_declared(connection: Connection) -> None:
+    rows = connection.execute(text("select relname, reloptions from pg_class where relkind = 'r'"))
+    found = {name: dict(option.split("=") for option in options or ()) for name, options in rows}
+    for table in tables.metadata.tables.values():
+        wanted = {key: str(value) for key, value in table.info.get("storage", {}).items()}
+        if "postgresql_partition_by" not in table.kwargs and not table.dialect_options["postgresql"].get(
+            "partition_by"
+        ):
+            assert found[table.name] == wanted, table.name
+
+
+def test_the_database_says_which_format_it_has(connection: Connection) -> None:
+    [row] = connection.execute(sqlalchemy.select(tables.schema_row)).all()
+    assert row.format == tables.FORMAT
+
+
+def test_migrating_creates_this_month_and_three_more(connection: Connection) -> None:
+    names = connection.execute(
+        text("select inhrelid::regclass::text from pg_inherits where inhparent = 'continuum_events'::regclass")
+    ).scalars()
+    assert len(set(names)) == 5  # and the default one
+
+
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    assert pending(database_url) == []
+    assert upgrade(database_url) == current(database_url) == "0001"
+
+
+def test_an_empty_database_has_everything_pending(empty_database_url: str) -> None:
+    assert current(empty_database_url) is None
+    assert pending(empty_database_url) == ["0001"]
+    assert migrate_database(empty_database_url) == "0001"
+    assert pending(empty_database_url) == []
+
+
+def test_several_may_migrate_at_once(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        reached = list(pool.map(lambda _: upgrade(empty_database_url), range(4)))
+    assert reached == ["0001"] * 4
+
+
+@pytest.mark.parametrize("schema", ["tenant", "Tenant-B", 'odd "one"', "ünïcode", "percent %s"])
+def test_any_schema_can_be_migrated_beside_another(database_url: str, schema: str) -> None:
+    assert current(database_url, schema) is None
+    assert upgrade(database_url, schema) == "0001"
+    assert current(database_url, schema) == "0001"
+    assert pending(database_url, schema) == []
+    with closing(open_journal(database_url, schema=schema)) as journal:
+        assert journal.check() is not None
+
+
+def test_the_migrations_are_found_without_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed wheel has them inside the package."""
+    source = Path(migrate.continuum.__file__).parents[1] / "migrations"
+    package = tmp_path / "continuum"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "_migrations").symlink_to(source)
+    monkeypatch.setattr(migrate.continuum, "__file__", str(package / "__init__.py"))
+    assert migrate._configuration().get_main_option("script_location") == str(package / "_migrations")
+
+
+def test_missing_migrations_are_a_broken_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate.continuum, "__file__", str(tmp_path / "continuum" / "__init__.py"))
+    with pytest.raises(ConfigError, match="install"):
+        migrate._configuration()
+
+
+# -- what check() says about it ----------------------------------------------------------------------------------------
+
+
+def execute(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+def complaint(url: str, error: type[Exception], **options: Any) -> str:
+    with closing(open_journal(url, **options)) as journal:
+        with pytest.raises(error) as raised:
+            journal.check()
+        return str(raised.value)
+
+
+def test_a_database_that_was_never_migrated_is_told_to(empty_database_url: str) -> None:
+    assert "continuum migrate" in complaint(empty_database_url, SchemaOutdated)
+    with closing(open_journal(empty_database_url)) as journal, pytest.raises(SchemaOutdated, match="continuum migrate"):
+        journal.open_line()
+
+
+def test_a_schema_that_does_not_exist_is_told_to(database_url: str) -> None:
+    assert "continuum migrate" in complaint(database_url, SchemaOutdated, schema="nowhere")
+
+
+def test_tables_of_a_later_release_ask_for_an_upgrade_of_the_package(database_url: str) -> None:
+    execute(database_url, "update continuum_schema set format = 99, release = '9.9'")
+    message = complaint(database_url, SchemaOutdated)
+    assert "99" in message
+    assert "9.9" in message
+    assert "upgrade the package" in message
+
+
+def test_tables_of_an_earlier_release_ask_for_a_migration(database_url: str) -> None:
+    execute(database_url, "update continuum_schema set format = 0")
+    assert "continuum migrate" in complaint(database_url, SchemaOutdated)
+
+
+def test_a_schema_row_that_is_missing_asks_for_a_migration(database_url: str) -> None:
+    execute(database_url, "delete from continuum_schema")
+    assert "continuum migrate" in complaint(database_url, SchemaOutdated)
+
+
+def test_a_database_in_another_encoding_is_refused(postgres_url: str) -> None:
+    name = "continuum_test_latin"
+    execute(postgres_url, f"drop database if exists {name}")
+    execute(postgres_url, f"create database {name} template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'")
+    url = sqlalchemy.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    try:
+        upgrade(url)
+        assert "UTF8" in complaint(url, ConfigError)
+    finally:
+        execute(postgres_url, f"drop database {name} with (force)")
+
+
+def test_an_unreachable_database_is_named_without_its_password() -> None:
+    with closing(open_journal("postgresql://me:secret@127.0.0.1:1/shop")) as journal:
+        with pytest.raises(JournalUnavailable) as raised:
+            journal.check()
+        assert "127.0.0.1:1/shop" in str(raised.value)
+        assert "secret" not in str(raised.value)
+    with pytest.raises(JournalUnavailable):
+        upgrade("postgresql://me:secret@127.0.0.1:1/shop")

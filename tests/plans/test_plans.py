@@ -1,0 +1,186 @@
+"""Which index answers what. Plans are the generic ones our sessions use, so they hold for any arguments.
+
+Three databases (see conftest): freshly migrated, 50,000 runs never analysed, and the same analysed. A plan that is
+right only with statistics, or only without, is wrong on the day it matters.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from continuum.journal.postgres import claims, history, look, reaper, runs, tasks, upkeep
+from continuum.journal.postgres.commit import COMMIT, COMMIT_DOOMED, commit_call
+from continuum.journal.postgres.literals import ids, integers, text
+from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.requests import CommitRequest, StickRequest
+from continuum.model.decisions import Commit, Decision
+from continuum.model.events import Event, EventType
+from continuum.model.ids import ChainId, RunId, WorkerId
+from continuum.model.leases import Grant
+from continuum.model.policies import ActivityPolicy
+from continuum.model.runs import RunState
+from continuum.model.tasks import TaskOrder
+from tests.plans.conftest import Planner
+
+# Read as a whole on purpose: they are short, or the reading stops at a limit.
+READ_AS_A_WHOLE = {"continuum_inbox_pkey", "continuum_inbox_oldest"}
+LOOSE = {"continuum_runs_owned", "continuum_tasks_claimed", "continuum_tasks_free"}
+TABLES = ("continuum_runs", "continuum_events", "continuum_tasks", "continuum_inbox")
+
+
+def made_id(name: str) -> str:
+    return str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()))
+
+
+WORKER = WorkerId(made_id("worker1"))
+W = text(WORKER)
+MINE = [
+    made_id(f"run{number}") for number in range(1, 9)
+]  # parked with WORKER, each with a task; every 20th run has mail
+RUNS = ids(MINE)
+ONE = text(MINE[0])
+LOADED = ("'{order,other}'", "'{1,1}'")
+POLICY = ActivityPolicy()
+STICK = StickRequest(WORKER, Grant(RunId(MINE[0]), 1), "drift", timedelta(seconds=5))
+
+
+def commit_request(*, ended: bool) -> CommitRequest:
+    """Return a commit of eight runs as the turns thread sends it: a result in, the next task out."""
+    commits = []
+    for run_id in MINE:
+        events = [Event(5, EventType.ACTIVITY_COMPLETED, 2, None, "1", 5)]
+        if ended:
+            events.append(Event(6, EventType.RUN_COMPLETED, None, None, "1", 5))
+        else:
+            events.append(Event(6, EventType.ACTIVITY_SCHEDULED, 3, "charge", "[]", 5))
+        orders = [] if ended else [TaskOrder(3, "charge", "[]", POLICY, POLICY.encode())]
+        state = RunState.COMPLETED if ended else RunState.SUSPENDED
+        decision = Decision(events=events, orders=orders, cancelled=[], state=state, wake_at=None, logs=[])
+        commits.append(
+            Commit(RunId(run_id), ChainId(run_id), 1, 4, decision, frozenset({3}), ((2, 1),), consumed=(1, 2))
+        )
+    return CommitRequest(WORKER, commits)
+
+
+PLAIN = commit_call(commit_request(ended=False), Payloads(None))
+DOOMED = commit_call(commit_request(ended=True), Payloads(None))
+START = (text(made_id("new")), "'d'", "'wf'", "1", "'h'", "'{}'", "'{}'", "null")
+CASES: dict[str, tuple[Statement, str, set[str]]] = {
+    "commit": (COMMIT, PLAIN, {"continuum_runs_pkey", "continuum_tasks_pkey"}),
+    "commit of endings": (COMMIT_DOOMED, DOOMED, {"continuum_runs_pkey", "continuum_tasks_pkey"}),
+    "claim": (
+        claims.CLAIM,
+        claims.CLAIM.call(W, *LOADED, "8"),
+        {"continuum_runs_due", "continuum_runs_tip", "continuum_runs_pkey"},
+    ),
+    "regrant": (claims.REGRANT, claims.REGRANT.call(W, RUNS, integers([1] * 8)), {"continuum_runs_pkey"}),
+    "load": (claims.LOAD, claims.LOAD.call(W, RUNS, integers([1] * 8), "false"), {"continuum_runs_pkey"}),
+    "mail": (look.MAIL, look.MAIL.call(W, "100"), {"continuum_runs_tip"}),
+    "look": (
+        look.LOOK,
+        look.LOOK.call(W, "100", *LOADED, "'{queue1}'"),
+        {"continuum_runs_owned", "continuum_runs_due", "continuum_runs_tip", "continuum_tasks_free"},
+    ),
+    "look for any queue": (look.LOOK, look.LOOK.call(W, "100", *LOADED, "null"), {"continuum_tasks_free"}),
+    "inspect": (claims.INSPECT, claims.INSPECT.call(RUNS), {"continuum_runs_pkey"}),
+    "release": (claims.RELEASE, claims.RELEASE.call(W, RUNS, integers([1] * 8)), {"continuum_runs_pkey"}),
+    "stick": (claims.STICK, claims.stick_call(STICK), {"continuum_runs_pkey"}),
+    "start": (runs.START, runs.START.call(*START), set()),
+    "start with a key": (runs.START_KEYED, runs.START_KEYED.call(*START, "'key'"), {"continuum_runs_pkey"}),
+    "post": (
+        runs.POST,
+        runs.POST.call(ONE, "null", "'signal_received'", "'go'", "'1'", "'id'"),
+        {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
+    "outcomes": (history.OUTCOMES, history.OUTCOMES.call(RUNS), {"continuum_runs_pkey", "continuum_runs_tip"}),
+    "history": (history.HISTORY, history.HISTORY.call(ONE, "0", "null"), set()),
+    "claim tasks": (
+        tasks.CLAIM_TASKS,
+        tasks.CLAIM_TASKS.call(W, "'local'", "'{queue1,queue2}'", "'{4,4}'", "6"),
+        {"continuum_tasks_free", "continuum_tasks_pkey"},
+    ),
+    "claim any tasks": (
+        tasks.CLAIM_TASKS,
+        tasks.CLAIM_TASKS.call(W, "'local'", "null", "null", "6"),
+        {"continuum_tasks_free", "continuum_tasks_pkey"},
+    ),
+    "finish": (
+        tasks.FINISH,
+        tasks.FINISH.call(W, ONE, "2", "1", "'activity_completed'", "'1'"),
+        {"continuum_tasks_pkey", "continuum_runs_pkey"},
+    ),
+    "retry": (tasks.RETRY, tasks.RETRY.call(W, ONE, "2", "1", "'{}'", "5"), {"continuum_tasks_pkey"}),
+    "progress": (tasks.PROGRESS, tasks.PROGRESS.call(W, ONE, "2", "1", "'1'"), {"continuum_tasks_pkey"}),
+    "put back": (
+        tasks.PUT_BACK,
+        tasks.PUT_BACK.call(W, RUNS, integers([2] * 8), integers([1] * 8)),
+        {"continuum_tasks_pkey"},
+    ),
+    "dead owners": (reaper.DEAD_OWNERS, reaper.DEAD_OWNERS.call(), {"continuum_runs_owned"}),
+    "dead claimants": (reaper.DEAD_CLAIMANTS, reaper.DEAD_CLAIMANTS.call(), {"continuum_tasks_claimed"}),
+    "sweep of runs": (
+        reaper.SWEEP_RUNS,
+        reaper.SWEEP_RUNS.call(ids([made_id("dead20001")]), "100"),
+        {"continuum_runs_owned", "continuum_runs_pkey"},
+    ),
+    "sweep of tasks": (
+        reaper.SWEEP_TASKS,
+        reaper.SWEEP_TASKS.call(ids([made_id("dead20001")]), "100"),
+        {"continuum_tasks_claimed"},
+    ),
+}
+# Not bounded by what they are asked for: dead mail is few, and all a worker holds is what it asked for.
+UNBOUNDED = {
+    "dead mail": (upkeep.DEAD_MAIL, upkeep.DEAD_MAIL.call("100"), {"continuum_runs_tip"}),
+    "held": (tasks.HELD, tasks.HELD.call(W), {"continuum_tasks_claimed"}),
+    "tasks of a run": (tasks.OF_RUN, tasks.OF_RUN.call(ONE), {"continuum_tasks_pkey"}),
+}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        node for node in nodes(plan) if node.get("Relation Name", "").startswith(TABLES) and "Scan" in node["Node Type"]
+    ]
+
+
+@pytest.mark.parametrize("case", [*CASES, *UNBOUNDED])
+def test_no_statement_reads_a_table_through(planner: Planner, case: str) -> None:
+    statement, call, wanted = {**CASES, **UNBOUNDED}[case]
+    used = set()
+    for node in scans(planner.plan(statement, call)):
+        assert node["Node Type"] in {"Index Scan", "Index Only Scan"}, node
+        index = node["Index Name"]
+        used.add(index)
+        loose = index in LOOSE and node.get("Plan Rows", 0) >= 1
+        assert "Index Cond" in node or index in READ_AS_A_WHOLE or loose, f"{index} is read from end to end: {node}"
+    assert wanted <= used, f"expected {wanted - used}, used {used}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_work_of_a_statement_does_not_grow_with_the_tables(planner: Planner, case: str) -> None:
+    statement, call, _ = CASES[case]
+    visited = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0))
+        * node["Actual Loops"]
+        for node in scans(planner.plan(statement, call, analyze=True))
+    )
+    # Eight runs with four events each, read a few times; a hundred messages and their runs for the look.
+    assert visited <= 700, f"{case} visited {visited} rows"
+
+
+def test_events_of_a_claim_are_read_in_order_by_their_key(planner: Planner) -> None:
+    plan = planner.plan(claims.CLAIM, claims.CLAIM.call(W, *LOADED, "8"))
+    of_events = [node for node in scans(plan) if node["Relation Name"].startswith("continuum_events")]
+    assert of_events
+    assert all("run_id" in node["Index Cond"] for node in of_events)
