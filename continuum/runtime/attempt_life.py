@@ -321,6 +321,7 @@ class AttemptLife:
         key = job.task.idempotency_key
         assert key is not None
         held, _winner = self._journal.tasks.finish_keyed(job.worker, outcome_of(job, payload), key=key)
+        # Crash: as above, and the result is kept under its key.
         probe("attempt.posted")
         self._owner.release(job)
         if held:

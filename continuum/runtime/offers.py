@@ -110,8 +110,9 @@ class Offers(Service):
             limit = min(_MOST_CLAIMED, sum(asked.values()))
             queues = None if None in asked else {queue: count for queue, count in asked.items() if queue is not None}
             tasks = self._journal.tasks.claim(self._worker(), queues=queues, limit=limit)
-            # Crash: claimed, not begun; the sweep frees them. (A lost answer of a living worker: `reconcile`.)
-            probe("offers.claimed")
+            if tasks:
+                # Crash: claimed, not begun; the sweep frees them. (A lost answer of a living worker: `reconcile`.)
+                probe("offers.claimed")
             self._pool.adopt(tasks)
             taken = Counter(None if queues is None else task.policy.queue for task in tasks)
             short |= {queue for queue, count in asked.items() if taken[queue] >= count or len(tasks) >= limit}
