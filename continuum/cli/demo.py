@@ -18,16 +18,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from continuum.cli.demo_app import (
-    AMOUNT,
-    EFFECTS,
-    LEASE_TTL,
-    SCHEMA,
-    fraud_review,
-    order_flow,
-    prepare_ledger,
-    read_ledger,
-)
+from continuum.cli.demo_terms import AMOUNT, APP, EFFECTS, LEASE_TTL, SCHEMA, SCHEMA_VARIABLE
 from continuum.cli.demo_view import OrderLine, View
 from continuum.cli.shell import ExitCode, Shell, command_options, pass_shell
 from continuum.cli.supervisor import SUPERVISOR
@@ -106,7 +97,7 @@ class Demonstration:
         view = self._view
         first = self._start_dispatcher()
         view.step(f"continuum-dispatcher runs as process {first.pid}")
-        self._instance.start(prepare_ledger).result(self._left())
+        self._instance.start("demo.prepare").result(self._left())
 
         orders = [self._start(number, decision) for number, decision in enumerate(DECISIONS, 1)]
         view.step(f"started {len(orders)} orders: validate → charge → wait for a review → ship and notify")
@@ -123,7 +114,7 @@ class Demonstration:
         )
         for order in orders[::2]:
             if order.decision is not None:
-                order.handle.signal(fraud_review, order.decision)
+                order.handle.signal("fraud_review", order.decision)
         view.step("some reviews arrive while nobody runs; Postgres keeps them")
 
         second = self._start_dispatcher()
@@ -133,13 +124,13 @@ class Demonstration:
         )
         for order in orders[1::2]:
             if order.decision is not None:
-                order.handle.signal(fraud_review, order.decision)
+                order.handle.signal("fraud_review", order.decision)
         with view.live(lambda: self._lines(orders)):
             self._until(lambda: all(order.handle.refresh().ended for order in orders), "all orders have ended")
 
         results = {order.name: _result(order) for order in orders}
         after = {order.name: order.handle.history() for order in orders}
-        ledger = self._instance.start(read_ledger, self._batch).result(self._left())
+        ledger = self._instance.start("demo.report", self._batch).result(self._left())
         proof = prove(
             orders, results=results, before=before, after=after, ledger=ledger, in_flight=in_flight, survivor=second.pid
         )
@@ -162,11 +153,11 @@ class Demonstration:
 
     def _start_dispatcher(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "continuum.cli.dispatcher", "-A", "continuum.cli.demo_app", "--log-level", "error"],
+            [sys.executable, "-m", "continuum.cli.dispatcher", "-A", APP, "--log-level", "error"],
             env={
                 **os.environ,
                 "CONTINUUM_DATABASE_URL": self._instance.url,
-                "CONTINUUM_DEMO_SCHEMA": self._instance.settings.schema,
+                SCHEMA_VARIABLE: self._instance.settings.schema,
                 # It ends by itself if this process is killed.
                 SUPERVISOR: str(os.getpid()),
             },
@@ -179,7 +170,7 @@ class Demonstration:
     def _start(self, number: int, decision: str | None) -> Order:
         name = f"{self._batch}-{number}"
         handle = self._instance.start(
-            order_flow, name, PATIENCE, idempotency_key=name, attributes={"order": name, "amount": AMOUNT}
+            "demo.order", name, PATIENCE, idempotency_key=name, attributes={"order": name, "amount": AMOUNT}
         )
         return Order(name, decision, handle)
 
@@ -267,9 +258,9 @@ def _result(order: Order) -> str:
 def _database(url: str | None, view: View) -> Iterator[Continuum]:
     if url is None:
         view.step("starting a Postgres of its own …")
-        instance = Continuum.dev(schema=SCHEMA)
+        instance = Continuum.dev(schema=SCHEMA, modules=[APP])
     else:
-        instance = Continuum(url, schema=SCHEMA)
+        instance = Continuum(url, schema=SCHEMA, modules=[APP])
     with instance:
         if url is not None:
             instance.migrate()

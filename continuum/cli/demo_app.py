@@ -11,6 +11,7 @@ import time
 from datetime import timedelta
 from typing import Any, Final
 
+from continuum.cli.demo_terms import AMOUNT, LEASE_TTL, SCHEMA, SCHEMA_VARIABLE
 from continuum.client.instance import Continuum
 from continuum.declare.activities import activity
 from continuum.declare.attempts import current_attempt
@@ -19,29 +20,12 @@ from continuum.declare.workflows import workflow
 from continuum.errors import PermanentError
 from continuum.model.policies import Retry
 
-__all__ = [
-    "AMOUNT",
-    "EFFECTS",
-    "LEASE_TTL",
-    "SCHEMA",
-    "charge",
-    "continuum",
-    "fraud_review",
-    "order_flow",
-    "prepare_ledger",
-    "read_ledger",
-]
+__all__ = ["charge", "continuum", "fraud_review", "order_flow", "prepare_ledger", "read_ledger"]
 
-# The demo hands both down to the dispatcher it starts; the URL goes through CONTINUUM_DATABASE_URL.
-SCHEMA: Final = os.environ.get("CONTINUUM_DEMO_SCHEMA", "continuum_demo")
-PACE: Final = float(os.environ.get("CONTINUUM_DEMO_PACE", "1"))
-LEASE_TTL: Final = timedelta(seconds=3)
-AMOUNT: Final = 42
-EFFECTS: Final = ("charge", "ship", "notify")
-_LEDGER: Final = f'"{SCHEMA}".demo_ledger'
+_LEDGER: Final = f'"{os.environ.get(SCHEMA_VARIABLE, SCHEMA)}".demo_ledger'
 
 continuum = Continuum(
-    schema=SCHEMA,
+    schema=os.environ.get(SCHEMA_VARIABLE, SCHEMA),
     concurrency=3,
     # A killed dispatcher's runs are taken over this fast; a real one would not be this nervous.
     lease_ttl=LEASE_TTL,
@@ -56,7 +40,7 @@ _RETRY: Final = Retry(max_attempts=5, base=timedelta(milliseconds=200))
 @activity(name="demo.validate", retry=_RETRY)
 def validate(order: str) -> int:
     """Check an order and return what it costs."""
-    time.sleep(0.2 * PACE)
+    time.sleep(0.2)
     if not order:
         raise PermanentError("an order needs a name")
     return AMOUNT
@@ -66,7 +50,7 @@ def validate(order: str) -> int:
 def charge(order: str, amount: int, *, connection: Any = None) -> str:
     """Take the money. Slow, as payment providers are: the demo kills the dispatcher in the middle of some."""
     _write(connection, order, "charge", f"{amount} EUR")
-    time.sleep(1.2 * PACE)
+    time.sleep(1.2)
     return f"payment-{order}"
 
 
@@ -74,7 +58,7 @@ def charge(order: str, amount: int, *, connection: Any = None) -> str:
 def ship(order: str, *, connection: Any = None) -> str:
     """Hand the parcel to the carrier."""
     _write(connection, order, "ship", "one parcel")
-    time.sleep(0.8 * PACE)
+    time.sleep(0.8)
     return f"label-{order}"
 
 
@@ -82,7 +66,7 @@ def ship(order: str, *, connection: Any = None) -> str:
 def notify(order: str, *, connection: Any = None) -> None:
     """Write to the customer."""
     _write(connection, order, "notify", "an e-mail")
-    time.sleep(0.4 * PACE)
+    time.sleep(0.4)
 
 
 @workflow(name="demo.order", version=1)

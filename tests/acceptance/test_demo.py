@@ -1,9 +1,9 @@
 """``continuum demo``: it proves what it claims, ends by itself, and leaves nothing behind."""
 
 import json
-import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from continuum.cli.demo import Order, prove
-from continuum.cli.demo_app import EFFECTS
+from continuum.cli.demo_terms import EFFECTS
 from continuum.client.handles import RunHandle
 from continuum.model.events import Event, EventType
 from tests.support.eventually import eventually
@@ -22,13 +22,13 @@ LIMIT = 60
 
 
 def relatives(process: Process) -> list[psutil.Process]:
-    """Return what the process has started, its embedded server and supervisor included."""
-    mine = os.getpid()
+    """Return what the process has started: children, and the embedded server with its supervisor, nobody's child."""
     found = psutil.Process(process.pid).children(recursive=True)
-    # A supervisor goes into the background: it is nobody's child, but names a directory of ours.
-    for other in psutil.process_iter(["pid", "cmdline"]):
-        line = " ".join(other.info["cmdline"] or [])
-        if "continuum-postgres-" in line and other.pid not in {mine, *(one.pid for one in found)}:
+    # Each user of an embedded server leaves a file with its pid there.
+    [owner] = Path(tempfile.gettempdir()).glob(f"continuum-postgres-*/owners/owner-{process.pid}-*")
+    directory = str(owner.parents[1])
+    for other in psutil.process_iter(["cmdline"]):
+        if any(directory in part for part in other.info["cmdline"] or []):
             found.append(other)
     return found
 
@@ -145,7 +145,10 @@ def test_the_proof_fails_for_a_wrong_result_or_a_changed_history() -> None:
     assert not holds(after={"a-1": [other], "a-2": [other]})
 
 
-def test_the_demo_s_modules_are_part_of_the_package() -> None:
-    import continuum.cli.demo_app
-
-    assert Path(continuum.cli.demo_app.__file__).parent.name == "cli"
+def test_the_command_declares_nothing_in_other_people_s_processes(processes: Processes) -> None:
+    code = (
+        "import continuum.cli.dispatcher; from continuum.declare.registry import REGISTRY; print(REGISTRY.workflows())"
+    )
+    process = processes.python("-c", code)
+    assert process.wait(LIMIT) == 0
+    assert process.output == "[]\n"

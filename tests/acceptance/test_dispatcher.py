@@ -57,7 +57,7 @@ def get(port: int, path: str) -> tuple[int, Any]:
 
 def test_it_says_what_it_serves_and_works(continuum: Continuum, dispatcher: Callable[..., Process]) -> None:
     process = dispatcher()
-    process.expect(r"workflows .*shop\.order v1")
+    process.expect(r"workflows +shop\.lingering v1, shop\.order v1, shop\.paying v1$")
     process.expect(r"activities .*shop\.double")
     process.expect(r"queues +all")
     process.expect("is ready")
@@ -248,8 +248,9 @@ def test_a_run_is_started_watched_signalled_and_finished_from_the_shell(
     process.kill()
     eventually(lambda: "no live dispatcher" in cli("show", run_id), WAIT, interval=0.2)
     assert cli("signal", run_id, "approval", "--value", '"approved"') == "delivered\n"
-    dispatcher(url=empty_database_url)
+    process = dispatcher(url=empty_database_url)
     with Continuum(empty_database_url) as instance:
         assert instance.handle(run_id).result(timeout=WAIT) == "approved 42"
         assert instance.get(run_id).state == RunState.COMPLETED
+    assert process.terminate(WAIT) == 0
     assert "completed" in cli("runs", "--state", "completed")
