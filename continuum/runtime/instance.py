@@ -98,7 +98,7 @@ class Dispatcher:
             # The turns thread is made after the pool, so both are looked up when called.
             deliver=lambda outcome: self._turns.deliver(outcome),  # noqa: PLW0108
             mailed=lambda: self._turns.mailed(),  # noqa: PLW0108
-            settings=PoolSettings(max_result_bytes=self._settings.max_payload_bytes),
+            settings=PoolSettings(executor=self._settings.executor, max_result_bytes=self._settings.max_payload_bytes),
         )
 
     # ------------------------------------------------------------------ life
@@ -140,6 +140,9 @@ class Dispatcher:
         self._turns.calm.wait(max(0.0, deadline - time.monotonic()))
         done = self._pool.stop(max(0.0, deadline - time.monotonic())) if self._pool is not None else True
         done = self._turns.stop(max(0.0, deadline - time.monotonic()) + 2.0) and done
+        if self._pool is not None:
+            # Results that came after their runs were given back are handed in by now, or in a moment.
+            done = self._pool.stop(1.0) and done
         for service in reversed(self._services):
             done = service.stop(2.0) and done
         self._leave()

@@ -18,7 +18,6 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import quoted_name
 
-import continuum
 from continuum.errors import ConfigError, JournalError
 from continuum.journal.postgres.database import execute_plain, translate
 from continuum.journal.postgres.names import Names
@@ -74,7 +73,7 @@ def _revisions() -> list[tuple[str, str]]:
 
 
 def _configuration() -> Config:
-    package = Path(continuum.__file__).parent
+    package = Path(__file__).resolve().parents[2]
     for place in (package / "_migrations", package.parent / "migrations"):
         if (place / "env.py").exists():
             configuration = Config()
