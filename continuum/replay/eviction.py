@@ -39,10 +39,10 @@ def evict_loop(loop: DeterministicLoop) -> None:
     """End everything that runs on the loop. Harmless if it has been done before."""
     if loop.dead:
         return
+    host = loop.enter()
+    loop.dead = True
     loop.ledger.evict()
     loop.ledger.fault = None
-    loop.dead = True
-    host = loop.enter()
     try:
         # What ends may create tasks and drop async generators on its way, so look again until nothing is left.
         for _ in range(_ROUNDS):

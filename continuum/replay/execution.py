@@ -146,8 +146,8 @@ class Execution:
         Raises as `replay` does; ``RuntimeError`` if the run has ended.
         """
         ledger, loop = self._ledger, self._loop
-        if self._terminal is not None or not ledger.live or ledger.fault is not None:
-            message = f"{completion.type} cannot be delivered: the run has ended, failed or was not replayed"
+        if not ledger.live or ledger.fault is not None or loop.dead:
+            message = f"{completion.type} cannot be delivered: the run has ended, has failed, or was not replayed"
             raise RuntimeError(message)
         host = loop.enter()
         try:
@@ -307,10 +307,13 @@ class Execution:
         ledger, loop = self._ledger, self._loop
         if loop.dead:
             return
+        if loop.draining:
+            message = "a run cannot be evicted by its own code"
+            raise RuntimeError(message)
         if self._terminal is not None and ledger.terminal is None:
             ledger.cancelled += [command for command in sorted(loop.activities) if command not in ledger.orders]
-        self._main = loop.main = None
         evict_loop(loop)
+        self._main = loop.main = None
 
 
 def _same_end(kind: EventType, recorded: str | None, ours: str | None) -> bool:

@@ -204,6 +204,10 @@ class Ledger:
                 return number
         return self._issue(kind, name, payload)
 
+    def find_recorded(self, number: int) -> Event | None:
+        """Return the recorded command of this number; None if there is none, or all have been replayed."""
+        return self._recorded[number] if number < len(self._recorded) else None
+
     def recorded_value(self, name: str) -> str | None:
         """Return the recorded payload of the next command if it is a value of this name; None if it is new.
 

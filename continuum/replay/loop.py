@@ -35,7 +35,7 @@ from typing import Any, Final
 from continuum.errors import SpinError
 from continuum.model.events import Event, EventType
 from continuum.replay import locations
-from continuum.replay.drift import drift
+from continuum.replay.drift import describe_event, drift
 from continuum.replay.primitives import Mailbox
 from continuum.replay.scheduling import SchedulingLoop
 
@@ -100,16 +100,19 @@ class DeterministicLoop(SchedulingLoop):
 
     def _settle_stray(self, event: Event, command: int) -> None:
         """Deliver a completion nobody waits for: right if the command was cancelled, drift if it is no such command."""
+        ledger = self.ledger
         if command in self.timers:
             asked = "a timer"
         elif command in self.activities:
             asked = f"activity {self.activities[command].activity}"
-        elif command >= self.ledger.next:
-            asked = "nothing yet: it has not come so far"
+        elif command >= ledger.next:
+            asked = "nothing more: it has not come so far"
         else:
-            self.ledger.advance(event.at)
+            ledger.advance(event.at)
             return
-        raise self.ledger.fail(drift(command, f"its {event.type}, at seq {event.seq}", asked))
+        recorded = ledger.find_recorded(command)
+        what = f"{describe_event(recorded)}, and its" if recorded is not None else "its"
+        raise ledger.fail(drift(command, f"{what} {event.type} at seq {event.seq}", asked))
 
     def is_quiet(self) -> bool:
         """Whether nothing would run, if the current task suspended, before the next completion is delivered."""

@@ -72,6 +72,7 @@ class Lab:
         self.execution = Execution(entry=entry_of(function), run=RUN, spin_limit=spin_limit, inline=inline)
         self.decisions: list[Decision] = []
         self.clock = self.history[-1].at
+        self.base = len(self.history)
         try:
             self.execution.replay(loaded(self.history))
         except BaseException:
@@ -194,7 +195,7 @@ class Lab:
                 assert (again.state, again.wake_at) == self._standing(cut), (cut, inline)
 
     def cuts(self) -> list[int]:
-        cuts, at = [], 1
+        cuts, at = [], self.base
         for decision in self.decisions:
             at += len(decision.events)
             cuts.append(at)

@@ -16,7 +16,7 @@ from tests.replay.programs import live
 from tests.replay.test_processes import sets
 from tests.replay.lab import Lab
 out = []
-for seed in range(60):
+for seed in range(40):
     lab, trace = live(seed)
     out.append([[str(e.type), e.command, e.name, e.payload, e.at] for e in lab.history if e.type != "run_failed"])
     out.append(list(trace)); lab.close()
@@ -70,8 +70,9 @@ async def sets():
         future.set_result(None)
     done, _ = await asyncio.wait(futures)
     out.extend(futures[each] for each in done)
+    out_of_reach = []
     for i in range(30, 36):
-        asyncio.create_task(asyncio.sleep(50), name=str(i))
+        out_of_reach.append(asyncio.create_task(asyncio.sleep(50), name=str(i)))
     out.extend(int(task.get_name()) for task in asyncio.all_tasks() if task.get_name() != "lab")
     return out
 
@@ -90,7 +91,7 @@ def record(hash_seed: str) -> list[object]:
 
 
 def test_histories_do_not_depend_on_the_hash_seed_or_on_addresses():
-    first, *others = [record(seed) for seed in ("0", "1", "4711", "random", "random")]
+    first, *others = [record(seed) for seed in ("0", "4711", "random")]
     assert others == [first] * len(others)
 
 
