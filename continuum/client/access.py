@@ -7,13 +7,16 @@ socket that both share. So the child forgets them without letting them be collec
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 from continuum.client.waiting import ResultHub
 from continuum.config import Settings
 from continuum.declare.registry import Registry, load_modules
+from continuum.errors import DeterminismError
 from continuum.journal.open import open_journal
 from continuum.journal.protocol import Journal
+from continuum.replay.effects.base import in_workflow
 
 __all__ = ["Access"]
 
@@ -25,6 +28,8 @@ class Access:
     """Settings, declarations and a lazily opened journal. Safe to use from any thread, and after a fork.
 
     A journal that was handed in belongs to the caller and is never closed here.
+
+    :ivar forked: called in a forked child, so that the owner can forget what only the parent has.
     """
 
     def __init__(
@@ -38,19 +43,29 @@ class Access:
         self._journal: Journal | None = None
         self._hub: ResultHub | None = None
         self._imported = False
+        self.forked: Callable[[], None] = _nothing
         _everyone.add(self)
 
     @property
     def journal(self) -> Journal:
-        """The journal, checked once. Raises ``ConfigError``, ``JournalUnavailable``, ``SchemaOutdated``."""
+        """The journal, checked once.
+
+        Raises ``ConfigError``, ``JournalUnavailable``, ``SchemaOutdated``; ``DeterminismError`` in workflow code.
+        """
+        if in_workflow():
+            message = (
+                "workflow code used a Continuum instance. On replay that would happen again, with another answer:"
+                " start, signal or ask for runs in an activity, and await that."
+            )
+            raise DeterminismError(message)
         return self._journal or self._open()
 
     @property
     def hub(self) -> ResultHub:
         """The one place of this instance where results are waited for."""
+        journal = self.journal
         hub = self._hub
         if hub is None:
-            journal = self.journal
             poll = self.settings.poll_interval.total_seconds()
             with self._lock:
                 hub = self._hub = self._hub or ResultHub(journal, first_poll=poll / 2, longest_poll=poll * 2.5)
@@ -104,6 +119,11 @@ class Access:
         self._lock = threading.RLock()
         self._journal = None
         self._hub = None
+        self.forked()
+
+
+def _nothing() -> None:
+    """Whoever owns the access has nothing to forget after a fork."""
 
 
 _everyone: Final[weakref.WeakSet[Access]] = weakref.WeakSet()

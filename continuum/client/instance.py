@@ -70,10 +70,9 @@ class Continuum(Calls):
         _check_executor(settings.executor)
         super().__init__(Access(settings, registry=registry or REGISTRY, journal=journal, engine=engine))
         self.aio: Final = AsyncCalls(self)
-        self._lock = threading.Lock()
-        self._dispatchers: list[Dispatcher] = []
-        self._state = ReadinessState.NOT_STARTED
         self._embedded: Any = None
+        self._access.forked = self._have_no_dispatchers
+        self._have_no_dispatchers()
 
     def __repr__(self) -> str:
         return f"<Continuum {self.settings.name!r}>"
@@ -184,6 +183,12 @@ class Continuum(Calls):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _have_no_dispatchers(self) -> None:
+        """At first, and after a fork: the dispatchers and their leases are the parent's, and not ours to drain."""
+        self._lock = threading.Lock()
+        self._dispatchers: list[Dispatcher] = []
+        self._state = ReadinessState.NOT_STARTED
 
     def _drain(self, dispatcher: Dispatcher, seconds: float) -> bool:
         with self._lock:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from continuum import Signal, activity, wait_signal, workflow
+from continuum import Continuum, Signal, activity, wait_signal, workflow
+from continuum.errors import DeterminismError
 
 approval = Signal("client.approval", str)
 
@@ -54,3 +55,25 @@ async def forever() -> None:
 @workflow(name="client.greedy")
 async def greedy(namespace: str) -> str:
     return namespace
+
+
+INSTANCE: list[Continuum] = []
+
+
+@workflow(name="client.impure")
+async def impure(what: str) -> str:
+    """Use an instance inside workflow code, which must be refused."""
+    [instance] = INSTANCE
+    try:
+        match what:
+            case "start":
+                instance.start(total, 1)
+            case "result":
+                instance.handle("0190a6f0-0000-7000-8000-000000000001").result(timeout=0)
+            case "signal":
+                instance.signal("0190a6f0-0000-7000-8000-000000000001", "s")
+            case _:
+                instance.list_runs()
+    except DeterminismError as error:
+        return str(error)
+    return "not refused"

@@ -160,6 +160,21 @@ def test_a_forked_child_opens_connections_of_its_own(postgres: Continuum) -> Non
         assert handle.result(timeout=WAIT) == "from the child"
 
 
+def test_a_forked_child_leaves_the_parent_s_engine_alone(postgres: Continuum) -> None:
+    with postgres.running() as dispatcher:
+        child = os.fork()
+        if child == 0:
+            try:
+                assert postgres.readiness().state == "not_started"
+                postgres.close()  # must not drain, and so deregister, the parent's worker
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [worker.id for worker in postgres.list_workers()] == [dispatcher.worker]
+        assert postgres.start(flows.total, 1).result(timeout=WAIT) == 2
+
+
 def test_the_engine_in_this_process_comes_and_goes(continuum: Continuum) -> None:
     assert continuum.readiness().state == "not_started"
     assert continuum.drain() is True

@@ -220,3 +220,11 @@ def test_a_handle_of_an_unknown_id_finds_nothing(continuum: Continuum) -> None:
     assert continuum.find("order-1") is None
     with pytest.raises(RunNotFound, match="UUID"):
         continuum.handle("order-1")
+
+
+@pytest.mark.parametrize("what", ["start", "result", "signal", "list"])
+def test_workflow_code_cannot_use_an_instance(continuum: Continuum, monkeypatch: Any, what: str) -> None:
+    monkeypatch.setattr(flows, "INSTANCE", [continuum])
+    with continuum.running():
+        assert "in an activity" in continuum.start(flows.impure, what).result(timeout=20)
+    assert count(continuum) == 1
