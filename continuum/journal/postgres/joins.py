@@ -4,10 +4,9 @@ A joined statement is an ordinary one with plain parameters, sent over the calle
 rolls back, prepares nothing and changes no setting, and it raises nothing that a retry of ours could have avoided.
 """
 
-import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import psycopg2
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session, scoped_session
 from continuum.errors import ConfigError
 from continuum.journal.postgres.database import translate
 from continuum.journal.postgres.literals import whole
+from continuum.journal.postgres.names import Names
 
 __all__ = ["Joined", "join"]
 
@@ -34,63 +34,66 @@ class Joined(Protocol):
     """A caller's open transaction."""
 
     def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Execute one statement with numbered parameters (``$1``) and return its rows."""
+        """Execute one statement with numbered parameters (``$1``), its tables not qualified, and return its rows."""
 
 
-def join(connection: Any) -> Joined:
+def join(connection: Any, names: Names) -> Joined:
     """Return the way to execute statements on a caller's connection. Raises ``ConfigError`` if there is none."""
     kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-    names = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in type(connection).__mro__}
+    types = {f"{cls.__module__.partition('.')[0]}.{cls.__qualname__}" for cls in type(connection).__mro__}
     if isinstance(connection, (Session, scoped_session)):
-        return _SQLAlchemy(connection.connection())
+        return _SQLAlchemy(connection.connection(), names)
     if isinstance(connection, Connection):
-        return _SQLAlchemy(connection)
-    if any("Async" in name for name in names) or names & {"asyncpg.Connection"}:
+        return _SQLAlchemy(connection, names)
+    if any("Async" in name for name in types) or types & {"asyncpg.Connection"}:
         raise ConfigError(
             f"connection= is asynchronous ({kind}), and starting is not: with SQLAlchemy write"
             " `await connection.run_sync(lambda sync: continuum.start(..., connection=sync))`, else open another one"
         )
-    if isinstance(connection, Engine) or "psycopg_pool.ConnectionPool" in names:
+    if isinstance(connection, Engine) or "psycopg_pool.ConnectionPool" in types:
         raise ConfigError(f"connection= is {kind}, which has no transaction of its own: {_ADVICE}")
     if isinstance(connection, (psycopg2.extensions.connection, psycopg2.extensions.cursor)):
-        return _join_psycopg2(connection)
-    if names & {"psycopg.Connection", "psycopg.Cursor"}:
-        return _join_psycopg3(connection)
-    if names & {"sqlalchemy.PoolProxiedConnection", "sqlalchemy._ConnectionFairy"}:
-        return join(connection.driver_connection)
+        return _Driver(_psycopg2_cursors(connection), names)
+    if types & {"psycopg.Connection", "psycopg.Cursor"}:
+        return _Driver(_psycopg3_cursors(connection), names)
+    if types & {"sqlalchemy.PoolProxiedConnection", "sqlalchemy._ConnectionFairy"}:
+        return join(connection.driver_connection, names)
     if type(connection).__module__.startswith("django.") and hasattr(connection, "cursor"):
-        return _Cursor(connection.cursor())
+        return _Driver(connection.cursor, names)
     raise ConfigError(f"connection= is {kind}, which cannot be joined: {_ADVICE}")
 
 
-def _join_psycopg2(given: Any) -> Joined:
+def _psycopg2_cursors(given: Any) -> Callable[[], Any]:
     connection = given.connection if isinstance(given, psycopg2.extensions.cursor) else given
     if connection.async_:
         raise ConfigError("connection= is an asynchronous psycopg2 connection: pass one opened without async_=1")
     # A caller's cursor_factory may return dicts; ours must return tuples.
-    return _Cursor(connection.cursor(cursor_factory=psycopg2.extensions.cursor))
+    return lambda: connection.cursor(cursor_factory=psycopg2.extensions.cursor)
 
 
-def _join_psycopg3(given: Any) -> Joined:
+def _psycopg3_cursors(given: Any) -> Callable[[], Any]:
     # psycopg 3 is the caller's: it is loaded if there is such a connection, and we never import it ourselves.
     psycopg = sys.modules["psycopg"]
     connection = given if isinstance(given, psycopg.Connection) else given.connection
     # A cursor of the plain class: a caller's cursor_factory may bind on the client, its row_factory return dicts.
-    return _Cursor(psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row))
+    return lambda: psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row)
 
 
-class _Cursor:
-    """A cursor of a driver with ``%(name)s`` parameters, used for one statement."""
+class _Driver:
+    """A connection of a driver with ``%(name)s`` parameters."""
 
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+    def __init__(self, cursors: Callable[[], Any], names: Names) -> None:
+        self._cursors = cursors
+        self._names = names
 
     def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Execute and fetch."""
         _check(values)
+        call = _PARAMETER.sub(r"%(p\1)s", sql.replace("%", "%%"))
+        call = self._names.qualify(call, self._names.quoted.replace("%", "%%"))
         try:
-            with self._cursor as cursor:
-                cursor.execute(_PARAMETER.sub(r"%(p\1)s", sql.replace("%", "%%")), _numbered(values))
+            with self._cursors() as cursor:
+                cursor.execute(call, _numbered(values))
                 return [tuple(_plain(value) for value in row) for row in cursor.fetchall()]
         except Exception as error:
             if _is_driver_error(error):
@@ -101,17 +104,19 @@ class _Cursor:
 class _SQLAlchemy:
     """A SQLAlchemy connection, whatever synchronous driver is below it."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, names: Names) -> None:
         if connection.dialect.name != "postgresql":
             raise ConfigError(f"connection= belongs to a {connection.dialect.name} database: {_ADVICE}")
         self._connection = connection
+        self._names = names
 
     def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Execute and fetch."""
         _check(values)
+        call = _CAST.sub(r"cast(:p\1 as \2)", sql.replace(":", r"\:"))
+        call = self._names.qualify(call, self._names.quoted.replace(":", r"\:"))
         try:
-            clause = text(_CAST.sub(r"cast(:p\1 as \2)", sql.replace(":", r"\:")))
-            rows = self._connection.execute(clause, _numbered(values))
+            rows = self._connection.execute(text(call), _numbered(values))
             return [tuple(_plain(value) for value in row) for row in rows]
         except exc.DBAPIError as error:
             raise translate(error) from error
@@ -133,6 +138,5 @@ def _plain(value: Any) -> Any:
 
 
 def _is_driver_error(error: Exception) -> bool:
-    return any(cls.__name__ == "Error" and hasattr(error, "__module__") for cls in inspect.getmro(type(error))) or (
-        isinstance(error, psycopg2.Error)
-    )
+    # Every driver has an `Error` of its own at the root (PEP 249); Django's wrapper raises the driver's with its own.
+    return any(cls.__name__ in {"Error", "DatabaseError"} for cls in type(error).__mro__)

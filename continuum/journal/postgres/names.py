@@ -37,9 +37,9 @@ class Names:
         self.work_channel = _channel(schema, "work")
         self.done_channel = _channel(schema, "done")
 
-    def qualify(self, sql: str) -> str:
-        """Return the statement with every table of ours qualified."""
-        return _TABLE.sub(lambda found: f"{self.quoted}.{found[0]}", sql)
+    def qualify(self, sql: str, schema: str | None = None) -> str:
+        """Return the statement with every table of ours qualified, by the schema as it must be written here."""
+        return _TABLE.sub(lambda found: f"{schema or self.quoted}.{found[0]}", sql)
 
     def prepare(self, statement: Statement) -> str:
         """Return the text that prepares a statement."""

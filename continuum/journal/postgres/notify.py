@@ -153,7 +153,8 @@ class Speaker:
             if self._answered and not watch.poll(0):
                 return True
             deadline = time.monotonic() + _PATIENCE
-            while connection.poll() != _OK:
+            # The answer may be followed by the end of the connection: only a silent one is alive.
+            while connection.poll() != _OK or watch.poll(0):
                 if not watch.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     return False
         except psycopg2.Error:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from continuum.errors import RunNotFound, RunTerminal
 from continuum.journal.postgres import history
 from continuum.journal.postgres.database import Database
-from continuum.journal.postgres.joins import Joined, join
+from continuum.journal.postgres.joins import join
 from continuum.journal.postgres.literals import integer, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
@@ -224,8 +224,7 @@ class PostgresRuns:
 
     def _run(self, statement: Statement, arguments: list[Any], connection: Any) -> list[tuple[Any, ...]]:
         if connection is not None:
-            joined: Joined = join(connection)
-            return joined.run(self._database.names.qualify(statement.sql), arguments)
+            return join(connection, self._database.names).run(statement.sql, arguments)
         return self._database.run(
             statement, *[integer(one) if isinstance(one, int) else text(one) for one in arguments]
         )

@@ -81,6 +81,8 @@ def test_looking_and_reading_mail_write_nothing(desk: Desk, sql: Sql) -> None:
 def test_pooled_sessions_are_few_and_named(desk: Desk, sql: Sql) -> None:
     for _ in range(20):
         desk.make_run()
-    names = [name for (name,) in sql("select application_name from pg_stat_activity where datname = current_database()")]
+    names = [
+        name for (name,) in sql("select application_name from pg_stat_activity where datname = current_database()")
+    ]
     assert names.count("continuum client") == 1
     assert names.count("continuum line") == 1

@@ -122,9 +122,7 @@ def test_two_users_who_signal_in_opposite_order_do_not_deadlock(desk: Desk, conn
         connection = connect()
         try:
             for run_id in runs:
-                desk.journal.runs.post(
-                    NewMessage(run_id, EventType.SIGNAL_RECEIVED, "go", "1"), connection=connection
-                )
+                desk.journal.runs.post(NewMessage(run_id, EventType.SIGNAL_RECEIVED, "go", "1"), connection=connection)
                 barrier.wait(20)
             connection.commit()
         except BaseException as error:

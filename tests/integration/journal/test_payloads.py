@@ -68,10 +68,18 @@ def test_every_name_is_kept_to_the_letter(desk: Desk) -> None:
 def test_names_chosen_by_clients_are_kept_to_the_letter(desk: Desk, name: str) -> None:
     worker = desk.make_worker()
     given = desk.new_run(
-        namespace=name, workflow=name, version_hash=name, idempotency_key=name, trace_context=name, attributes='{"a":"\'"}'
+        namespace=name,
+        workflow=name,
+        version_hash=name,
+        idempotency_key=name,
+        trace_context=name,
+        attributes='{"a":"\'"}',
     )
     assert desk.journal.runs.start(given) == (given.id, True)
-    assert desk.journal.runs.start(desk.new_run(namespace=name, workflow=name, idempotency_key=name)) == (given.id, False)
+    assert desk.journal.runs.start(desk.new_run(namespace=name, workflow=name, idempotency_key=name)) == (
+        given.id,
+        False,
+    )
     found = desk.journal.runs.find(given.id, namespace=name)
     assert found is not None
     assert (found.workflow, found.version_hash, found.idempotency_key, found.trace_context) == (name,) * 4
