@@ -39,7 +39,7 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float = 0.0
-    pause: float = FIRST_PAUSE
+    pause: float = 0.0  # before its last start
     told: int = 0  # signals passed on to the present process
 
 
@@ -90,7 +90,7 @@ class Supervisor:
             return
         if child.process is not None:
             healthy = now - child.started_at >= HEALTHY_SECONDS
-            child.pause = FIRST_PAUSE if healthy else min(child.pause * 2, LONGEST_PAUSE)
+            child.pause = FIRST_PAUSE if healthy else min(max(child.pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
             child.start_at = now + child.pause
             logger.warning(
                 "process %d (pid %d) ended with %s; starting it again in %.1f s",

@@ -124,9 +124,12 @@ class Continuum(Calls):
     def dispatcher(self, *, activities: bool = True, **overrides: Any) -> Dispatcher:
         """Return a dispatcher on this instance, not started; ``overrides`` replace settings.
 
-        Raises what opening the journal and importing ``modules`` raise.
+        Raises ``ConfigError`` on a wrong one, and what opening the journal and importing ``modules`` raise.
         """
-        settings = dataclasses.replace(self.settings, **overrides) if overrides else self.settings
+        settings = self.settings
+        if overrides:
+            known = {spec.name: getattr(settings, spec.name) for spec in dataclasses.fields(settings)}
+            settings = settings_from({**known, **overrides})
         self._access.import_modules()
         return Dispatcher(settings, self._access.journal, self._access.registry, activities=activities)
 

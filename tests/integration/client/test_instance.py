@@ -190,6 +190,16 @@ def test_the_engine_in_this_process_comes_and_goes(continuum: Continuum) -> None
         assert continuum.start(flows.total, 2).result(timeout=WAIT) == 3
 
 
+def test_settings_of_an_engine_can_be_overridden_and_are_checked(continuum: Continuum) -> None:
+    with continuum.running(concurrency=1, queues={"other": 1}):
+        handle = continuum.start(flows.total, 1)
+        eventually(lambda: continuum.tasks(handle.id))
+        assert continuum.tasks(handle.id)[0].claimed_by is None
+    with pytest.raises(ConfigError, match="Did you mean 'concurrency'"), continuum.running(concurency=1):
+        pass
+    assert continuum.settings.concurrency == 2
+
+
 def test_draining_ends_the_engine_before_its_block_does(continuum: Continuum) -> None:
     with continuum.running():
         assert continuum.drain(timeout=10)
