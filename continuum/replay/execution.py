@@ -24,7 +24,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from continuum.errors import CodecError, ReplayDriftError
-from continuum.model.codec import same_payload
+from continuum.model.codec import check_size, same_payload
 from continuum.model.decisions import Decision
 from continuum.model.events import Event, EventType
 from continuum.model.failures import Failure, FailureKind, describe_exception
@@ -119,6 +119,7 @@ class Execution:
             raise ReplayDriftError(message, command=0, recorded="", requested="", location="")
         self._input = bytes(started.input).decode()
         ledger.seed(started.seed)
+        ledger.max_payload = started.max_payload
         loop.number_from(ledger.salt(_SERIAL_BYTES) << _SERIAL_SHIFT)
         ledger.load(events, inline=self._inline)
         self.last_seq = ledger.seq
@@ -233,7 +234,9 @@ class Execution:
         error = main.exception()
         if error is None:
             try:
-                return EventType.RUN_COMPLETED, self._entry.encode_result(main.result())
+                payload = self._entry.encode_result(main.result())
+                check_size(payload, self._ledger.max_payload, "result")
+                return EventType.RUN_COMPLETED, payload
             except Exception as refused:  # noqa: BLE001 - CodecError, or what a user's type raises while it is encoded
                 error = refused
         return EventType.RUN_FAILED, describe_exception(error).encode()

@@ -13,12 +13,13 @@ as it was, asked for nothing there: that is drift too.
 then on it is refused everything, and the execution raises the fault as soon as the callback returns.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
 from continuum.errors import ReplayError, SpinError
-from continuum.model.codec import same_payload
+from continuum.model.codec import check_size, same_payload
 from continuum.model.decisions import LogLine
 from continuum.model.events import Event, EventType
 from continuum.model.tasks import TaskOrder
@@ -66,6 +67,7 @@ class Ledger:
     """What an execution knows of its history, and what it wants appended to it.
 
     :ivar next: number of the next command.
+    :ivar max_payload: largest payload the code may ask to store, in bytes of UTF-8.
     :ivar recorded_count: how many commands the history has; those numbered from here on are new.
     :ivar now: loop time in microseconds: that of the completion being delivered.
     :ivar seq: sequence number of the newest event, journaled or waiting in ``fresh``.
@@ -91,6 +93,7 @@ class Ledger:
         "inline_due",
         "live",
         "logs",
+        "max_payload",
         "next",
         "now",
         "orders",
@@ -102,6 +105,7 @@ class Ledger:
 
     def __init__(self, *, spin_limit: int) -> None:
         self.spin_limit = spin_limit
+        self.max_payload = sys.maxsize
         self._recorded: Sequence[Event] = ()
         self.recorded_count = 0
         self._noted: set[int] | None = None
@@ -266,6 +270,10 @@ class Ledger:
                 return -1
             self._refusals += 1
             raise self.barred()
+        if payload is not None:
+            # Before the number is taken: code that catches this goes on as if it had not asked. The limit is the
+            # run's own, so a replay refuses the same.
+            check_size(payload, self.max_payload, f"arguments of {name}")
         self._skip_markers()
         number = self.next
         if number >= self.recorded_count:

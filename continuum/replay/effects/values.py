@@ -7,7 +7,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from continuum.errors import ActivityFailed
-from continuum.model.codec import decode, encode
+from continuum.model.codec import check_size, decode, encode
 from continuum.model.failures import Failure, describe_exception
 from continuum.replay.effects.base import current_loop
 
@@ -65,7 +65,7 @@ def side_effect(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     if payload is None:
         ledger.bar(f"side_effect({name})")
         try:
-            payload = _recordable(function(*args, **kwargs), name)
+            payload = _recordable(function(*args, **kwargs), name, ledger.max_payload)
         except Exception as error:  # noqa: BLE001 - recorded, and raised below
             payload = f"{_FAILURE}{describe_exception(error, attempts=1).encode()}}}"
         finally:
@@ -76,13 +76,15 @@ def side_effect(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     return decode(payload)  # type: ignore[no-any-return]
 
 
-def _recordable(value: Any, name: str) -> str:
+def _recordable(value: Any, name: str, limit: int) -> str:
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
         message = f"side_effect() takes a plain function, and {name} returned an awaitable: make it an activity"
         raise TypeError(message)
-    return encode(value, where=f"side_effect {name}")
+    payload = encode(value, where=f"side_effect {name}")
+    check_size(payload, limit, f"side_effect {name}")
+    return payload
 
 
 def _raised(name: str, failure: Failure) -> ActivityFailed:

@@ -20,7 +20,7 @@ from continuum import (
     wait_until,
     workflow,
 )
-from continuum.errors import ActivityFailed, ActivityTimedOut
+from continuum.errors import ActivityFailed, ActivityTimedOut, CodecError
 
 QUICK = Retry(max_attempts=3, base=timedelta(milliseconds=5), jitter=timedelta(0))
 approval = Signal("approval", str)
@@ -226,3 +226,26 @@ async def race() -> str:
     for task in pending:
         task.cancel()
     return str(done.pop().result())
+
+
+@activity(name="flows.echo")
+def echo(value: str) -> str:
+    return value
+
+
+@workflow(name="flows.large")
+async def large(where: str, size: int) -> str:
+    text = "x" * size
+    try:
+        match where:
+            case "arguments":
+                return await echo(text)
+            case "side effect":
+                return side_effect(lambda: text)
+            case "result":
+                return text
+    except (CodecError, ActivityFailed) as error:
+        # What the code saw is what a replay shows it again.
+        await double(1)
+        return f"{type(error).__name__}: {error}"
+    return "nothing was refused"
