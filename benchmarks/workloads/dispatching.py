@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from benchmarks.child import ROOT, MeasurementError
 from benchmarks.machine import process_seconds
@@ -14,8 +15,9 @@ from benchmarks.workloads.flows import ACTIVE_RUNS
 __all__ = ["DispatcherProcess", "dispatcher"]
 
 COMMAND = ("-c", "from continuum.cli.dispatcher import main; main()", "-A", "benchmarks.workloads.flows:continuum")
-# A command to put before the interpreter, for profilers: CONTINUUM_BENCH_WRAP="py-spy record -o out.svg --".
-WRAP = "CONTINUUM_BENCH_WRAP"
+# A directory: each dispatcher is sampled by py-spy, which leaves a flame graph there.
+PROFILE = "CONTINUUM_BENCH_PROFILE"
+SAMPLES_PER_SECOND = "200"
 END_SECONDS = 40.0
 
 
@@ -46,10 +48,11 @@ def dispatcher(url: str, *, active_runs: int | None = None) -> Iterator[Dispatch
     env = {**os.environ, "CONTINUUM_DATABASE_URL": url}
     if active_runs is not None:
         env[ACTIVE_RUNS] = str(active_runs)
-    command = [*os.environ.get(WRAP, "").split(), sys.executable, *COMMAND]
+    command = [sys.executable, *COMMAND]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     try:
-        yield DispatcherProcess(process)
+        with _sampled(process.pid):
+            yield DispatcherProcess(process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -58,3 +61,20 @@ def dispatcher(url: str, *, active_runs: int | None = None) -> Iterator[Dispatch
             process.kill()
             process.wait()
             raise MeasurementError("the dispatcher did not drain") from None
+
+
+@contextmanager
+def _sampled(pid: int) -> Iterator[None]:
+    directory = os.environ.get(PROFILE)
+    if not directory:
+        yield
+        return
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    target = Path(directory) / f"dispatcher-{pid}.svg"
+    command = ["py-spy", "record", "-F", "-t", "-r", SAMPLES_PER_SECOND, "-o", target, "-p", str(pid)]
+    spy = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    try:
+        yield
+    finally:
+        spy.send_signal(signal.SIGINT)
+        spy.wait(END_SECONDS)
