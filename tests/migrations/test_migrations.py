@@ -111,17 +111,17 @@ def test_any_schema_can_be_migrated_beside_another(database_url: str, schema: st
 
 def test_the_migrations_are_found_without_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed wheel has them inside the package."""
-    source = Path(migrate.continuum.__file__).parents[1] / "migrations"
-    package = tmp_path / "continuum"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "_migrations").symlink_to(source)
-    monkeypatch.setattr(migrate.continuum, "__file__", str(package / "__init__.py"))
-    assert migrate._configuration().get_main_option("script_location") == str(package / "_migrations")
+    installed = tmp_path / "continuum" / "journal" / "postgres" / "migrate.py"
+    source = Path(migrate.__file__).resolve().parents[3] / "migrations"
+    installed.parent.mkdir(parents=True)
+    (tmp_path / "continuum" / "_migrations").symlink_to(source)
+    monkeypatch.setattr(migrate, "__file__", str(installed))
+    location = migrate._configuration().get_main_option("script_location")
+    assert location == str(tmp_path.resolve() / "continuum" / "_migrations")
 
 
 def test_missing_migrations_are_a_broken_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrate.continuum, "__file__", str(tmp_path / "continuum" / "__init__.py"))
+    monkeypatch.setattr(migrate, "__file__", str(tmp_path / "continuum" / "journal" / "postgres" / "migrate.py"))
     with pytest.raises(ConfigError, match="install"):
         migrate._configuration()
 
