@@ -32,6 +32,8 @@ __all__ = ["Order", "Proof", "demo_command", "prove"]
 
 LIMIT_SECONDS: Final = 40.0
 LOOK_SECONDS: Final = 0.1
+# What a frozen process has sent before, Postgres executes within this.
+SETTLE_SECONDS: Final = 0.2
 # How long an order waits for its review; the one that nobody reviews goes on by itself after this.
 PATIENCE: Final = 8.0
 WAITING_AT_KILL: Final = 2
@@ -102,7 +104,7 @@ class Demonstration:
         orders = [self._start(number, decision) for number, decision in enumerate(DECISIONS, 1)]
         view.step(f"started {len(orders)} orders: validate → charge → wait for a review → ship and notify")
         with view.live(lambda: self._lines(orders)):
-            self._until(lambda: self._ripe(orders), "some orders wait and some are being charged")
+            self._until(lambda: self._frozen_ripe(first, orders), "some orders wait and some are being charged")
         in_flight = self._in_flight(orders)
         before = {order.name: order.handle.history() for order in orders}
 
@@ -173,6 +175,17 @@ class Demonstration:
             "demo.order", name, PATIENCE, idempotency_key=name, attributes={"order": name, "amount": AMOUNT}
         )
         return Order(name, decision, handle)
+
+    def _frozen_ripe(self, process: subprocess.Popen[bytes], orders: Sequence[Order]) -> bool:
+        """Freeze the process at the moment to kill it, so that what is noted down before the kill is what it left."""
+        if not self._ripe(orders):
+            return False
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(SETTLE_SECONDS)
+        if self._ripe(orders):
+            return True
+        process.send_signal(signal.SIGCONT)  # something finished just then
+        return False
 
     def _ripe(self, orders: Sequence[Order]) -> bool:
         """Say whether this is the moment at which a crash hurts most."""
