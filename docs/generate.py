@@ -77,8 +77,9 @@ Two commands are installed: `continuum` asks and orders, `continuum-dispatcher` 
 `-A`, as Celery finds an app: a module (`myapp`), a submodule (`myapp.flows`), or a name in one (`myapp:continuum`).
 In a package, `continuum`, `celery`, `app`, `flows` and `workflows` are looked into as well.
 
-`--json` prints one JSON document instead of a table. The options `-A`, `--database-url` and `--json` may stand before
-or after the name of the command.
+`--json` prints one JSON document instead of a table. The options `-A`, `--database-url`, `--schema` and `--json`
+may stand before or after the name of the command. Without `-A` the tables are looked for in the schema `public`: an app
+with `Continuum(schema=...)` is named by `-A`, or its schema by `--schema`.
 """
 
 
@@ -213,7 +214,7 @@ def _prose(command: click.Command) -> str:
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
-    shared = {"app", "database_url", "json"}
+    shared = {"app", "database_url", "schema", "json"}
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is None or (parameter.name in shared and command is not dispatcher_command):

@@ -18,22 +18,25 @@ FAVOURITE: Final = "continuum"
 SUBMODULES: Final = ("continuum", "celery", "app", "flows", "workflows")
 
 
-def find_instance(app: str | None, *, database_url: str | None = None) -> Continuum:
+def find_instance(app: str | None, *, database_url: str | None = None, schema: str | None = None) -> Continuum:
     """Return the instance of an app, or one that knows the database only. Raises ``ConfigError``.
 
     ``app`` is ``module``, ``package`` or ``module:attribute``; the current directory can be imported from.
     """
+    changes = {"url": database_url} if database_url is not None else {}
+    if schema is not None:
+        changes["schema"] = schema
     if app is None:
-        return Continuum(database_url)
+        return Continuum(**changes)  # type: ignore[arg-type]
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - entries of sys.path are texts
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     module_name, _, attribute = app.partition(":")
     module = _import(module_name, app)
     instance = _named(module, attribute, app) if attribute else _searched(module, app)
-    if database_url is None:
+    if not changes:
         return instance
     settings = {spec.name: getattr(instance.settings, spec.name) for spec in fields(Settings)}
-    return Continuum(registry=instance.registry, **{**settings, "url": database_url})
+    return Continuum(registry=instance.registry, **{**settings, **changes})
 
 
 def _import(name: str, app: str) -> ModuleType:

@@ -72,12 +72,13 @@ class Proof:
 def demo_command(shell: Shell) -> None:
     """Kill a dispatcher in the middle of its work, and watch every order finish exactly once.
 
-    Starts a Postgres of its own unless --database-url is given; there it uses the schema continuum_demo.
+    Starts a Postgres of its own unless --database-url is given; there it uses the schema continuum_demo, or that of
+    --schema.
     """
     signal.signal(signal.SIGTERM, _leave)
     view = View(shell.console, quiet=shell.as_json)
     with ExitStack() as stack:
-        instance = stack.enter_context(_database(shell.database_url, view))
+        instance = stack.enter_context(_database(shell.database_url, shell.schema or SCHEMA, view))
         proof, document = Demonstration(instance, view, stack).run()
     if shell.as_json:
         shell.emit(document)
@@ -268,16 +269,16 @@ def _result(order: Order) -> str:
 
 
 @contextmanager
-def _database(url: str | None, view: View) -> Iterator[Continuum]:
+def _database(url: str | None, schema: str, view: View) -> Iterator[Continuum]:
     if url is None:
         view.step("starting a Postgres of its own …")
-        instance = Continuum.dev(schema=SCHEMA, modules=[APP])
+        instance = Continuum.dev(schema=schema, modules=[APP])
     else:
-        instance = Continuum(url, schema=SCHEMA, modules=[APP])
+        instance = Continuum(url, schema=schema, modules=[APP])
     with instance:
         if url is not None:
             instance.migrate()
-        view.step(f"the journal is ready (schema {SCHEMA})")
+        view.step(f"the journal is ready (schema {schema})")
         yield instance
 
 

@@ -73,6 +73,7 @@ class Shell:
     def __init__(self) -> None:
         self.app: str | None = None
         self.database_url: str | None = None
+        self.schema: str | None = None
         self.as_json = False
 
     @cached_property
@@ -84,7 +85,7 @@ class Shell:
     @cached_property
     def instance(self) -> Continuum:
         """The instance named by ``-A``, or one on the database alone. Raises ``ConfigError``."""
-        found = find_instance(self.app, database_url=self.database_url)
+        found = find_instance(self.app, database_url=self.database_url, schema=self.schema)
         click.get_current_context().call_on_close(found.close)
         return found
 
@@ -130,6 +131,13 @@ def command_options(function: Callable[P, R]) -> Callable[P, R]:
             expose_value=False,
             callback=store("database_url"),
             help="Use this database.  [env: CONTINUUM_DATABASE_URL]",
+        ),
+        click.option(
+            "--schema",
+            metavar="NAME",
+            expose_value=False,
+            callback=store("schema"),
+            help="Continuum's tables are in this schema; default that of the app, without one public.",
         ),
         click.option(
             "--json",

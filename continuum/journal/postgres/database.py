@@ -77,8 +77,11 @@ _READ_ONLY: Final = "25006"  # a standby, or a primary that has become one
 _NO_TABLES: Final = frozenset({"42P01", "42703", "3F000"})
 
 
-def translate(error: BaseException) -> JournalError:
-    """Return the error to raise for one of psycopg2, of SQLAlchemy, or of a caller's own driver."""
+def translate(error: BaseException, names: Names | None = None) -> JournalError:
+    """Return the error to raise for one of psycopg2, of SQLAlchemy, or of a caller's own driver.
+
+    With ``names`` a message about missing tables says in which schema they were looked for.
+    """
     cause = getattr(error, "orig", None) or error
     code: str | None = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
     first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
@@ -91,7 +94,9 @@ def translate(error: BaseException) -> JournalError:
             return JournalUnavailable(f"the database cannot be reached: {first}", sqlstate=None)
         return JournalError(f"the driver refused a statement: {first}", sqlstate=None)
     if code in _NO_TABLES:
-        message = f"the database lacks Continuum's tables, or has older ones ({first}): run `continuum migrate`"
+        place = "" if names is None else f" in schema {names.quoted}"
+        advice = "run `continuum migrate`" if names is None else names.migrate_advice
+        message = f"the database lacks Continuum's tables{place}, or has older ones ({first}): {advice}"
         return SchemaOutdated(message, sqlstate=code)
     if code[:2] in _BUSY_CLASSES or code == _QUERY_CANCELLED:
         return JournalBusy(f"the database refused for now ({code}): {first}", sqlstate=code)
@@ -101,12 +106,12 @@ def translate(error: BaseException) -> JournalError:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(names: Names | None = None) -> Iterator[None]:
     """Let no driver error out of the block."""
     try:
         yield
     except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
-        raise translate(error) from error
+        raise translate(error, names) from error
 
 
 def execute_plain(connection: Connection, sql: str) -> None:
@@ -261,7 +266,7 @@ class Database:
             fairy = self.engine.raw_connection()
             yield Session(fairy.dbapi_connection, self.names, fairy.info.setdefault("prepared", set()))
         except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
-            known = translate(error)
+            known = translate(error, self.names)
             if fairy is not None and isinstance(known, JournalUnavailable):
                 fairy.invalidate(error)
             raise known from error
@@ -299,7 +304,7 @@ class Database:
             raise JournalUnavailable("this journal is closed")
 
     def _unreachable(self, error: Exception) -> JournalError:
-        known = translate(error)
+        known = translate(error, self.names)
         if isinstance(known, JournalUnavailable):
             return JournalUnavailable(f"Postgres at {self.place}: {known.message}", **known.fields)
         return known

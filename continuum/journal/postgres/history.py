@@ -120,7 +120,7 @@ def _select_runs(seen: Any) -> Select[Any]:
 
 
 def _fetch(database: Database, query: Select[Any]) -> Sequence[Row[Any]]:
-    with translated(), database.engine.connect() as connection:
+    with translated(database.names), database.engine.connect() as connection:
         options = {"schema_translate_map": {None: database.names.schema}}
         return connection.execution_options(**options).execute(query).all()
 

@@ -97,7 +97,7 @@ class _Driver:
                 return [tuple(_plain(value) for value in row) for row in cursor.fetchall()]
         except Exception as error:
             if _is_driver_error(error):
-                raise translate(error) from error
+                raise translate(error, self._names) from error
             raise
 
 
@@ -119,7 +119,7 @@ class _SQLAlchemy:
             rows = self._connection.execute(text(call), _numbered(values))
             return [tuple(_plain(value) for value in row) for row in rows]
         except exc.DBAPIError as error:
-            raise translate(error) from error
+            raise translate(error, self._names) from error
 
 
 def _numbered(values: Sequence[Any]) -> dict[str, Any]:

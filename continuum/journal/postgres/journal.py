@@ -72,10 +72,11 @@ class PostgresJournal:
     def check(self) -> datetime:
         """Return the database's time, having seen that this release and the tables fit."""
         asked = self.clock.monotonic_us()
+        names = self._database.names
         with self._database.session() as session:
-            rows = session.execute(self._database.names.qualify(_CHECK))
+            rows = session.execute(names.qualify(_CHECK))
         if not rows:
-            raise SchemaOutdated("continuum_schema is empty: run `continuum migrate`")
+            raise SchemaOutdated(f"{names.quoted}.continuum_schema is empty: {names.migrate_advice}")
         [(form, release, now, now_us, encoding, server)] = rows
         if server < _OLDEST_SERVER:
             raise ConfigError(f"Postgres {server // 10_000} is too old: use 14 or later")
@@ -83,11 +84,15 @@ class PostgresJournal:
             raise ConfigError(f"the database's encoding is {encoding}: create it with encoding 'UTF8'")
         if form > FORMAT:
             raise SchemaOutdated(
-                f"the tables have format {form} (of release {release}) and this release knows {FORMAT}:"
+                f"the tables in schema {names.quoted} have format {form} (of release {release}) and this release"
+                f" knows {FORMAT}:"
                 " upgrade the package continuum-workflows"
             )
         if form < FORMAT:
-            raise SchemaOutdated(f"the tables have format {form}, this release needs {FORMAT}: run `continuum migrate`")
+            raise SchemaOutdated(
+                f"the tables in schema {names.quoted} have format {form}, this release needs {FORMAT}:"
+                f" {names.migrate_advice}"
+            )
         self.clock.observe(now_us, asked, self.clock.monotonic_us())
         moment: datetime = now
         return moment.astimezone(UTC)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from typing import Final, NamedTuple
 
 from continuum.errors import ConfigError
@@ -36,6 +37,16 @@ class Names:
         self.quoted = quoted(schema)
         self.work_channel = _channel(schema, "work")
         self.done_channel = _channel(schema, "done")
+
+    @property
+    def migrate_advice(self) -> str:
+        """What to do if the tables of this schema are missing or too old."""
+        if self.schema == "public":
+            return (
+                "run `continuum migrate`; or, if your app keeps them in another schema, name the app (`-A yourapp`) or"
+                " the schema (`--schema NAME`)"
+            )
+        return f"run `continuum migrate --schema {shlex.quote(self.schema)}`"
 
     def qualify(self, sql: str, schema: str | None = None) -> str:
         """Return the statement with every table of ours qualified, by the schema as it must be written here."""

@@ -75,7 +75,7 @@ class PostgresUpkeep:
 
     def ensure_partitions(self, *, months_ahead: int) -> Sequence[str]:
         """Create missing partitions; move what the default one holds of their months."""
-        with translated(), self._database.engine.connect() as connection:
+        with translated(self._database.names), self._database.engine.connect() as connection:
             connection.execution_options(isolation_level="READ COMMITTED")
             return create_partitions(connection, self._database.names, months_ahead=months_ahead)
 
