@@ -68,6 +68,8 @@ def terminate_run(access: Access, run_id: str, *, reason: str | None, namespace:
     journal = access.journal
     ended = journal.runs.terminate(known, namespace=check_namespace(namespace), reason=reason or "")
     journal.hint(Hint(HintKind.DONE, (ended, known) if ended != known else (ended,)))
+    # Its owner has lost it, and hears of it here.
+    journal.hint(Hint(HintKind.MAIL, (ended,)))
     return ended
 
 

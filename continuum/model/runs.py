@@ -45,8 +45,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
 
     :ivar input: the encoded arguments, verbatim.
     :ivar seed: hex text from which ``uuid4()`` and ``random()`` draw.
-    :ivar max_payload: largest payload, in bytes of UTF-8, its code may ask to store. Kept with the run, because refusing
-        one is something that the code sees and that a replay has to repeat.
+    :ivar max_payload: largest payload, in bytes of UTF-8, its code may ask to store. Kept with the run, because
+        refusing one is something that the code sees and that a replay has to repeat.
     """
 
     input: msgspec.Raw

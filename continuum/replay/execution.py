@@ -236,9 +236,10 @@ class Execution:
             try:
                 payload = self._entry.encode_result(main.result())
                 check_size(payload, self._ledger.max_payload, "result")
-                return EventType.RUN_COMPLETED, payload
             except Exception as refused:  # noqa: BLE001 - CodecError, or what a user's type raises while it is encoded
                 error = refused
+            else:
+                return EventType.RUN_COMPLETED, payload
         return EventType.RUN_FAILED, describe_exception(error).encode()
 
     def _end(self, kind: EventType, payload: str | None) -> None:

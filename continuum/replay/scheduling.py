@@ -305,7 +305,7 @@ class SchedulingLoop(RefusingLoop):
             return
         try:
             self._handler(self, context)
-        except Exception as error:  # noqa: BLE001 - a user's handler
+        except BaseException as error:  # noqa: BLE001 - a user's handler, which must not end this thread
             self.report("unhandled error in the exception handler", error)
 
     def watch(self, future: asyncio.Future[Any]) -> None:

@@ -116,12 +116,24 @@ class Dispatcher:
             ]
         )
         self._heartbeat.register()
-        if self._pool is not None:
-            self._pool.start()
-        self._turns.start()
-        for service in self._services:
-            service.start()
+        try:
+            if self._pool is not None:
+                self._pool.start()
+            self._turns.start()
+            for service in self._services:
+                service.start()
+        except BaseException:
+            self._undo_start()
+            raise
         self._started = True
+
+    def _undo_start(self) -> None:
+        for service in self._services:
+            service.stop(2.0)
+        self._turns.give_up()
+        if self._pool is not None:
+            self._pool.stop(0.0)
+        self._leave()
 
     def drain(self, timeout: timedelta | float | None = None) -> bool:
         """Stop claiming, finish what runs, give everything back; return whether all of it was done in time."""

@@ -7,6 +7,7 @@ way that matters: claims and re-grants that landed without an answer are found b
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from datetime import timedelta
 
 from continuum.journal.requests import (
@@ -21,6 +22,7 @@ from continuum.journal.requests import (
 )
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.leases import Grant
+from continuum.model.messages import Message
 
 __all__ = ["Desk"]
 
@@ -45,6 +47,10 @@ class Desk:
         self.want_mail = False
         self.want_claim = True
         self.look_at = 0.0
+        # While mail is being read on this line, a commit may be acknowledged on another one. What it consumed is
+        # remembered, because the reading may have begun before it.
+        self.reading = False
+        self.eaten: set[int] = set()
 
     def clear(self) -> None:
         """Forget all wishes: the worker id they were made under is lost."""
@@ -52,7 +58,7 @@ class Desk:
         self.inspects.clear()
         self.sticks.clear()
         self.releases.clear()
-        self.want_mail = False
+        self.want_mail = self.reading = False
         self.want_claim = True
         self.look_at = 0.0
 
@@ -85,14 +91,30 @@ class Desk:
             return ReleaseRequest(worker, grants)
         if self.want_mail:
             self.want_mail = False
+            self._begin_reading()
             return MailRequest(worker, _MAIL_LIMIT)
         if self.want_claim and room > 0 and self._workflows:
             self.want_claim = False
             return ClaimRequest(worker, self._workflows, room)
         if time.monotonic() >= self.look_at:
             self.look_at = time.monotonic() + self._poll
+            self._begin_reading()
             return LookRequest(worker, self._workflows, self._queues, _MAIL_LIMIT)
         return None
+
+    def _begin_reading(self) -> None:
+        self.reading = True
+        self.eaten.clear()
+
+    def consumed(self, message_ids: Iterable[int]) -> None:
+        """A commit that deleted these messages was acknowledged."""
+        if self.reading:
+            self.eaten.update(message_ids)
+
+    def unread(self, messages: Iterable[Message]) -> list[Message]:
+        """Mail was read: return what no commit has consumed since the reading began."""
+        self.reading = False
+        return [message for message in messages if message.id not in self.eaten]
 
     def lost(self, request: Request) -> None:
         """The answer was lost: keep the wish, or look."""

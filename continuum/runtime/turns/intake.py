@@ -17,6 +17,7 @@ from continuum.journal.requests import (
     Reply,
     Request,
 )
+from continuum.model.ids import RunId
 from continuum.model.leases import ClaimedRun, Grant
 from continuum.model.messages import Message
 from continuum.runtime.lease import Lease
@@ -34,11 +35,18 @@ logger = logging.getLogger("continuum.runtime")
 # One claim loads whole histories: more at once would make the others wait.
 _MOST_CLAIMS = 64
 _REFUSED_PAUSE = 0.2
+# However many runs wait for somebody else's work, this many new ones are taken in when nothing is to be turned here:
+# what they wait for may be among them.
+_TRICKLE = 8
+# Runs that were terminated are told to nobody. Those that have been quiet this long are looked up, some at a time.
+_AUDIT_EVERY = 30.0
+_MOST_AUDITED = 500
 
 
 class Intake:
     """Sends the desk's requests and acts on the replies.
 
+    :ivar pause_until: monotonic time before which nothing is asked, after a refusal.
     :ivar turning_since: monotonic time since when workflow code is replayed here, None while it is not.
     """
 
@@ -65,12 +73,13 @@ class Intake:
         self._work_offered = work_offered
         self._dead_seen = dead_seen
         self._claim_low = max(1, min(16, settings.active_runs // 4))
-        self._pause_until = 0.0
+        self._audit_at = time.monotonic() + _AUDIT_EVERY
+        self.pause_until = 0.0
         self.turning_since: float | None = None
 
     def next_request(self, *, draining: bool) -> Request | None:
         """Return what to ask the journal now."""
-        if time.monotonic() < self._pause_until:
+        if time.monotonic() < self.pause_until:
             return None
         return self._desk.next_request(self._lease.worker, room=0 if draining else self._room())
 
@@ -79,7 +88,9 @@ class Intake:
             return 0
         room = self._settings.active_runs - self._table.active
         if room < self._claim_low and self._table.active:
-            return 0
+            if self._table.turning:
+                return 0
+            room = max(room, min(_TRICKLE, self._settings.active_runs))
         room = min(room, _MOST_CLAIMS)
         over = len(self._table) + room - self._settings.cached_runs
         if over > 0:
@@ -129,7 +140,7 @@ class Intake:
         """A request of the desk was refused; nothing was written."""
         logger.warning("%s was refused: %s", type(request).__name__, error)
         self._desk.lost(request)
-        self._pause_until = time.monotonic() + _REFUSED_PAUSE
+        self.pause_until = time.monotonic() + _REFUSED_PAUSE
 
     def _admit(self, run: ClaimedRun) -> None:
         if not self._lease.live:
@@ -147,7 +158,7 @@ class Intake:
         self.turning_since = time.monotonic()
         try:
             slot = self._turner.admit(run)
-        except Exception as error:
+        except BaseException as error:
             if not isinstance(error, ContinuumError):
                 logger.exception("run %s: the engine failed to load it", run.run_id)
             logger.error("run %s is stuck: %s", run.run_id, error)  # noqa: TRY400 - the reason says it all
@@ -160,7 +171,7 @@ class Intake:
         self._table.make_ready(slot)
 
     def _sort_mail(self, messages: Sequence[Message]) -> None:
-        for message in messages:
+        for message in self._desk.unread(messages):
             slot = self._table.of_chain(message.chain_id)
             if slot is not None and message.id not in slot.mail:
                 slot.mail[message.id] = message
@@ -168,6 +179,7 @@ class Intake:
 
     def _looked(self, reply: LookReply) -> None:
         self._sort_mail(reply.messages)
+        self._audit()
         for grant in reply.due:
             # A claim of ours whose answer was lost; what is in memory knows its timers and mail itself.
             if self._table.find(grant.run_id) is None and grant.run_id not in self._desk.releases:
@@ -178,3 +190,16 @@ class Intake:
             self._work_offered()
         if reply.dead:
             self._dead_seen()
+
+    def _audit(self) -> None:
+        now = time.monotonic()
+        if now < self._audit_at:
+            return
+        self._audit_at = now + _AUDIT_EVERY
+        self._desk.inspects.update(slot.run_id for slot in self._table.quiet(_MOST_AUDITED))
+
+    def doubt(self, run_ids: Sequence[str]) -> None:
+        """These runs may have ended without us: look them up."""
+        for run_id in run_ids:
+            if self._table.find(RunId(run_id)) is not None:
+                self._desk.inspects.add(RunId(run_id))

@@ -43,6 +43,8 @@ __all__ = ["Settlement"]
 logger = logging.getLogger("continuum.runtime")
 
 _MOST_TRIES = 5
+# What `logging` refuses to have overwritten by a line's own fields.
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class Settlement:
@@ -61,6 +63,7 @@ class Settlement:
         self._pool = pool
         self._lease = lease
         self._backoff = stuck_backoff
+        self._lines: list[tuple[RunId, LogLine]] = []
         self.again: deque[list[Slot]] = deque()
         self.done: list[str] = []
         self.freed_tasks = False
@@ -78,7 +81,7 @@ class Settlement:
                 self._acknowledge(slot, tasks)
             else:
                 self._desk.inspects.add(slot.run_id)
-        self._submit(tasks)
+        self._act(tasks)
 
     def refused(self, slots: Sequence[Slot], error: ContinuumError) -> None:
         """Nothing of the batch was written."""
@@ -119,7 +122,7 @@ class Settlement:
                 self._desk.regrants[run_id] = state.token
             elif slot.commit is not None:
                 self._compare(slot, slot.commit, state.last_seq, tasks)
-        self._submit(tasks)
+        self._act(tasks)
 
     def regranted(self, wanted: Iterable[Grant], runs: Sequence[ClaimedRun]) -> list[ClaimedRun]:
         """Fresh tokens arrived. Returns the runs that have to be admitted anew."""
@@ -138,7 +141,7 @@ class Settlement:
                 if slot.commit is not None:
                     slot.commit = msgspec.structs.replace(slot.commit, token=run.token)
                     self._compare(slot, slot.commit, run.last_seq, tasks)
-        self._submit(tasks)
+        self._act(tasks)
         return fresh
 
     # ------------------------------------------------------------------ ends
@@ -155,7 +158,7 @@ class Settlement:
                         pool.unreserve(order.policy)
             for outcome in (*slot.flown, *slot.results):
                 pool.hand_in(outcome)
-        slot.commit = None
+        self._table.land(slot)
         slot.execution.evict()
 
     def stick(self, slot: Slot, reason: str) -> None:
@@ -193,14 +196,16 @@ class Settlement:
     def _acknowledge(self, slot: Slot, tasks: list[ClaimedTask]) -> None:
         commit = slot.commit
         assert commit is not None
-        slot.commit = None
+        self._table.land(slot)
         slot.tries = 0
         slot.adopt = None
         decision = commit.decision
         if commit.woke:
             slot.row_wake = decision.wake_at
-        for message_id in commit.consumed:
-            slot.mail.pop(message_id, None)
+        if commit.consumed:
+            self._desk.consumed(commit.consumed)
+            for message_id in commit.consumed:
+                slot.mail.pop(message_id, None)
         pool = self._pool
         self.forget_flown(slot)
         if pool is not None:
@@ -222,7 +227,7 @@ class Settlement:
             else:
                 self.freed_tasks = True
         for line in decision.logs:
-            _emit(slot.run_id, line)
+            self._lines.append((slot.run_id, line))
         if slot.execution.ended:
             self._end(slot)
             return
@@ -242,10 +247,18 @@ class Settlement:
         slot.execution.evict()
         self.done.append(slot.run_id)
 
-    def _submit(self, tasks: list[ClaimedTask]) -> None:
+    def _act(self, tasks: list[ClaimedTask]) -> None:
         if tasks and self._pool is not None:
             self._pool.submit(tasks)
+        lines, self._lines = self._lines, []
+        for run_id, line in lines:
+            _emit(run_id, line)
 
 
 def _emit(run_id: RunId, line: LogLine) -> None:
-    logging.getLogger(line.logger).log(line.level, "%s", line.message, extra={"run_id": run_id, **line.fields})
+    """Log a line of workflow code. Its fields, and the user's handlers, must not disturb anybody."""
+    fields = {f"{name}_" if name in _RESERVED else name: value for name, value in line.fields.items()}
+    try:
+        logging.getLogger(line.logger).log(line.level, "%s", line.message, extra={**fields, "run_id": run_id})
+    except Exception:
+        logger.exception("a log line of run %s could not be emitted", run_id)

@@ -20,6 +20,8 @@ from continuum.replay.execution import Execution
 
 __all__ = ["Slot", "SlotTable"]
 
+_SPARE_TIMERS = 64
+
 
 class Slot:
     """One run in memory.
@@ -93,9 +95,12 @@ class SlotTable:
         self._slots: OrderedDict[RunId, Slot] = OrderedDict()
         self._chains: dict[ChainId, Slot] = {}
         self._timers: list[tuple[int, RunId]] = []
+        self._audited = 0
         self.ready: deque[Slot] = deque()
         # Runs that compute or wait for activities; the others are parked and cost nothing but memory.
         self.active = 0
+        # How many commits are flying; the slots keep the count.
+        self.flying = 0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -106,6 +111,36 @@ class SlotTable:
     def find(self, run_id: RunId) -> Slot | None:
         """Return the run's slot."""
         return self._slots.get(run_id)
+
+    @property
+    def turning(self) -> bool:
+        """Whether anything is being turned or committed."""
+        return bool(self.ready or self.flying)
+
+    def fly(self, slot: Slot, commit: Commit) -> None:
+        """The slot's decision was taken; nothing is delivered to it until the commit is settled."""
+        slot.commit = commit
+        self.flying += 1
+
+    def land(self, slot: Slot) -> None:
+        """The flying commit is settled."""
+        if slot.commit is not None:
+            slot.commit = None
+            self.flying -= 1
+
+    def clear_queues(self) -> None:
+        """Forget what was to be turned: every slot has been removed."""
+        self.ready.clear()
+        self._timers.clear()
+
+    def quiet(self, most: int) -> list[Slot]:
+        """Return slots without a flying commit, others at each call until all have had their turn."""
+        slots = [slot for slot in self._slots.values() if slot.commit is None]
+        if not slots:
+            return []
+        begin = self._audited % len(slots)
+        self._audited = begin + most
+        return slots[begin : begin + most]
 
     def of_chain(self, chain_id: ChainId) -> Slot | None:
         """Return the slot of the chain's tip, if it is here."""
@@ -152,6 +187,14 @@ class SlotTable:
         due = slot.execution.earliest_timer
         if due is not None:
             heapq.heappush(self._timers, (due, slot.run_id))
+            if len(self._timers) > 2 * len(self._slots) + _SPARE_TIMERS:
+                # A cancelled timer (each timeout around a step) leaves its entry until its time has come.
+                self._timers = [
+                    (earliest, other.run_id)
+                    for other in self._slots.values()
+                    if (earliest := other.execution.earliest_timer) is not None
+                ]
+                heapq.heapify(self._timers)
 
     def watch_again(self, slot: Slot, at: int) -> None:
         """Its timer is due, but its commit is flying: look again at the given time (µs)."""

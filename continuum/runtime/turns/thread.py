@@ -40,6 +40,7 @@ from continuum.runtime.turns.batches import Batches
 from continuum.runtime.turns.crier import Crier
 from continuum.runtime.turns.desk import Desk
 from continuum.runtime.turns.intake import Intake
+from continuum.runtime.turns.leaving import Leaving
 from continuum.runtime.turns.pool import Pool
 from continuum.runtime.turns.settlement import Settlement
 from continuum.runtime.turns.slots import Slot, SlotTable
@@ -53,6 +54,9 @@ logger = logging.getLogger("continuum.runtime")
 # How late a due timer of a flying run is looked at again, in µs.
 _TIMER_RETRY = 2_000
 _LONGEST_SLEEP = 1.0
+# After an error of ours: long enough not to fill the disk with tracebacks.
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
 # How often a drain looks for parked runs to give back.
 _DRAIN_PAUSE = 0.02
 
@@ -131,10 +135,11 @@ class Turns:
             on_hints=self._heard,
             on_deaf=self._desk.look_now,
         )
-        self._drain_by: float | None = None
-        # Draining, and no commit was flying: whatever the pool was promised, it has got.
-        self.calm = threading.Event()
         self._stopped = threading.Event()
+        self._leaving = Leaving(
+            table=self._table, desk=self._desk, intake=self._intake, pool=pool, stopped=self._stopped
+        )
+        self.calm = self._leaving.calm
         self._thread: threading.Thread | None = None
         self.passed = time.monotonic()
 
@@ -162,7 +167,7 @@ class Turns:
 
     def drain(self, deadline: float) -> None:
         """Begin to give everything back: no more claims; at the monotonic ``deadline`` whatever is left."""
-        self._drain_by = deadline
+        self._leaving.begin(deadline)
         self._bell.ring()
 
     def stop(self, timeout: float) -> bool:
@@ -172,6 +177,15 @@ class Turns:
             return True
         thread.join(timeout)
         return not thread.is_alive()
+
+    def give_up(self) -> None:
+        """End at once what ``start`` began; nothing has been claimed yet."""
+        self._stopped.set()
+        if self._thread is None:
+            self._close()
+        else:
+            self.wake()
+            self._thread.join()
 
     @property
     def thread_id(self) -> int | None:
@@ -207,13 +221,18 @@ class Turns:
             wire.open()
 
     def _loop(self) -> None:
+        pause = _FIRST_PAUSE
         try:
             while not self._stopped.is_set():
                 try:
                     self.step()
-                except Exception:
+                    pause = _FIRST_PAUSE
+                except BaseException:
+                    # Nobody but this loop ends the thread.
                     logger.exception("the turns thread met an unexpected error; every run is dropped and reloaded")
                     self._abandon()
+                    self._stopped.wait(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             self._close()
 
@@ -225,14 +244,14 @@ class Turns:
         self._sleep(longest)
         self._take_results()
         if not self._lease.live:
+            self._leaving.without_lease()
             return
         self._fire_timers()
         self._turn_ready()
         self._batches.send()
         self._send_desk()
         self._crier.send()
-        if self._drain_by is not None:
-            self._give_back()
+        self._leaving.give_back(busy=any(wire.busy for wire in self._wires))
 
     def _sleep(self, longest: float) -> None:
         timeout = self._timeout(longest)
@@ -248,15 +267,20 @@ class Turns:
         self._listener.reopen_if_due()
 
     def _timeout(self, longest: float) -> float:
-        if self._table.ready or self._bell.items:
+        if self._bell.items:
             return 0.0
         now = time.monotonic()
-        timeout = min(longest, max(0.0, self._desk.look_at - now))
-        if self._drain_by is not None:
+        timeout = longest
+        if self._lease.live:
+            if self._table.ready:
+                return 0.0
+            if self._desk_wire.idle:
+                timeout = min(timeout, max(0.0, max(self._desk.look_at, self._intake.pause_until) - now))
+            due = self._table.next_timer()
+            if due is not None:
+                timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
+        if self._leaving.begun:
             timeout = min(timeout, _DRAIN_PAUSE)
-        due = self._table.next_timer()
-        if due is not None:
-            timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
         for reopen_at in (*(wire.reopen_at for wire in self._wires), self._listener.reopen_at):
             if reopen_at is not None:
                 timeout = min(timeout, max(0.0, reopen_at - now))
@@ -301,7 +325,7 @@ class Turns:
         self._intake.turning_since = time.monotonic()
         try:
             commit = self._turner.turn(slot)
-        except Exception as error:
+        except BaseException as error:
             # Drift, a spinning workflow, an undecodable payload, or a bug of ours: nothing of this turn was
             # written, and a deploy can mend it.
             if not isinstance(error, ContinuumError):
@@ -314,14 +338,14 @@ class Turns:
             self._settlement.forget_flown(slot)
             self._table.set_active(slot, active=bool(slot.execution.open_activities))
             return
-        slot.commit = commit
+        self._table.fly(slot, commit)
         self._batches.add(slot)
 
     # ------------------------------------------------------------------ desk and hints
 
     def _send_desk(self) -> None:
         if self._desk_wire.idle:
-            request = self._intake.next_request(draining=self._drain_by is not None)
+            request = self._intake.next_request(draining=self._leaving.begun)
             if request is not None:
                 self._desk_wire.send(request, request)
 
@@ -331,6 +355,7 @@ class Turns:
                 case HintKind.START:
                     self._desk.want_claim = True
                 case HintKind.MAIL:
+                    self._intake.doubt(hint.run_ids)
                     self._desk.want_mail = len(self._table) > 0
                     self._desk.want_claim = True
                 case HintKind.TASKS:
@@ -351,27 +376,12 @@ class Turns:
         """Drop every run; whatever is in flight may land or not, its tokens decide."""
         for slot in self._table:
             self._settlement.drop(slot)
+        self._table.clear_queues()
         self._batches.clear()
         self._desk.clear()
         for wire in self._wires:
             if wire.busy:
                 wire.abandon()
-
-    def _give_back(self) -> None:
-        assert self._drain_by is not None
-        late = time.monotonic() >= self._drain_by
-        if all(slot.commit is None for slot in self._table):
-            self.calm.set()
-        busy = set() if self._pool is None else {run_id for run_id, _, _ in self._pool.holding()}
-        for slot in self._table:
-            idle = slot.commit is None and not slot.queued and not slot.results and not slot.mail
-            if late or (idle and slot.run_id not in busy):
-                self._intake.release(slot)
-        if not len(self._table) and not self._desk.rights_pending and not any(wire.busy for wire in self._wires):
-            self._stopped.set()
-        elif late and time.monotonic() >= self._drain_by + 1.0:
-            # The database does not answer: leave the rest to the sweep rather than hang.
-            self._stopped.set()
 
     def _close(self) -> None:
         for slot in self._table:

@@ -162,7 +162,8 @@ class Wire(_Reconnecting, Generic[C]):
             return
         try:
             self.open()
-        except JournalUnavailable as error:
+        except (ContinuumError, ValueError, OSError) as error:
+            # Away, busy (a migration locks a table), or of another release for a moment: there is nothing but waiting.
             self._failed(error)
 
     def send(self, context: C, request: Request) -> None:
@@ -256,7 +257,7 @@ class Listener(_Reconnecting):
             return
         try:
             self.open()
-        except JournalUnavailable as error:
+        except (ContinuumError, ValueError, OSError) as error:
             self._failed(error)
 
     def pump(self) -> None:
