@@ -185,7 +185,7 @@ def test_many_waiters_share_one_thread_one_connection_and_each_look(journal: Jou
     assert [future.result(WAIT)[1].payload for future in futures] == [str(number) for number in range(500)]
     assert journal.listened == 1
     # The first look may have begun with some of them; the second took all that had come meanwhile.
-    assert len(journal.looks) == 3
+    assert len(journal.looks) <= 3
 
 
 def test_a_statement_asks_for_a_bounded_number_of_runs(journal: Journal, hub: ResultHub) -> None:
