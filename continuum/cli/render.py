@@ -5,16 +5,17 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from continuum.cli.terminal import harmless, plain
 from continuum.client.diagnosis import Finding, Weight, say_duration
-from continuum.client.timeline import Step, StepState, moment
+from continuum.client.timeline import Ending, Step, StepState, moment
 from continuum.model.events import Event
 from continuum.model.runs import Run, RunState
 
 __all__ = [
+    "ending_json",
     "event_json",
     "events_table",
     "finding_line",
@@ -49,6 +50,8 @@ _STEP_STYLES = {
 }
 _WEIGHT_MARKS = {Weight.BLOCKED: "[bold red]✗[/]", Weight.SLOW: "[yellow]![/]", Weight.FINE: "[green]·[/]"}
 _SHORT = 60
+# Characters of a result or a message: what is longer is shown whole by --json.
+_LONG = 2_000
 
 
 def state_text(state: RunState) -> Text:
@@ -64,20 +67,20 @@ def runs_table(runs: Sequence[Run], *, now: datetime) -> Table:
     for run in runs:
         took = "" if run.duration is None else say_duration(run.duration)
         age = f"{say_duration(now - run.created_at)} ago"
-        name = escape(f"{run.workflow} v{run.version}")
-        table.add_row(run.id, name, state_text(run.state), escape(run.namespace), age, took)
+        name = plain(f"{run.workflow} v{run.version}")
+        table.add_row(run.id, name, state_text(run.state), plain(run.namespace), age, took)
     return table
 
 
-def run_header(run: Run, *, now: datetime) -> Table:
-    """Return what the run row says."""
+def run_header(run: Run, *, now: datetime, ending: Ending | None = None) -> Table:
+    """Return what the run row says, and how the run ended."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
 
     def row(name: str, value: object) -> None:
-        if value is not None and value != "":
-            table.add_row(name, value if isinstance(value, Text) else escape(str(value)))
+        if value is not None and str(value):
+            table.add_row(name, value if isinstance(value, Text) else plain(str(value)))
 
     row("run", run.id)
     row("workflow", f"{run.workflow} version {run.version} ({run.version_hash[:12]})")
@@ -95,6 +98,12 @@ def run_header(run: Run, *, now: datetime) -> Table:
     row("parent", run.parent_id)
     row("owner", run.lease_owner)
     row("events", run.last_seq)
+    if ending is not None:
+        if ending.failure is not None:
+            row("error", Text(_cut(harmless(f"{ending.failure.type_name}: {ending.failure.message}")), style="red"))
+            row("traceback", Text(harmless(ending.failure.traceback.rstrip())))
+        row("reason", ending.reason)
+        row("result", None if ending.result is None else _cut(ending.result))
     return table
 
 
@@ -113,11 +122,11 @@ def timeline_table(steps: Sequence[Step], *, started: datetime, now: datetime) -
         table.add_row(
             str(step.command),
             f"+{say_duration(step.requested_at - started)}",
-            escape(f"{step.kind} {step.name}" if step.name != step.kind else str(step.kind)),
+            plain(f"{step.kind} {step.name}" if step.name != step.kind else str(step.kind)),
             Text(str(step.state), style=_STEP_STYLES[step.state]),
             took,
-            escape(step.location or ""),
-            escape(_detail(step)),
+            plain(step.location or ""),
+            plain(_detail(step)),
         )
     return table
 
@@ -139,14 +148,29 @@ def events_table(events: Sequence[Event]) -> Table:
     for event in events:
         number = "" if event.command is None else str(event.command)
         cells = (str(event.seq), _clock(moment(event.at)), event.type, number, event.name or "", event.location or "")
-        table.add_row(*map(escape, cells), escape(_short(event.payload or "")))
+        table.add_row(*map(plain, cells), plain(_short(event.payload or "")))
     return table
 
 
 def finding_line(finding: Finding) -> str:
     """Return one finding as a line of markup."""
-    remedy = f"\n    [dim]→ {escape(finding.remedy)}[/]" if finding.remedy else ""
-    return f"  {_WEIGHT_MARKS[finding.weight]} {escape(finding.text)}{remedy}"
+    remedy = f"\n    [dim]→ {plain(finding.remedy)}[/]" if finding.remedy else ""
+    return f"  {_WEIGHT_MARKS[finding.weight]} {plain(finding.text)}{remedy}"
+
+
+def ending_json(ending: Ending | None) -> dict[str, Any] | None:
+    """Return how a run ended as plain data; None while it goes on."""
+    if ending is None:
+        return None
+    failure = ending.failure
+    return {
+        "at": ending.at,
+        "result": _raw(ending.result),
+        "error": None
+        if failure is None
+        else {"type": failure.type_name, "message": failure.message, "traceback": failure.traceback},
+        "reason": ending.reason,
+    }
 
 
 def run_json(run: Run) -> dict[str, Any]:
@@ -192,6 +216,10 @@ def _raw(payload: str | None) -> msgspec.Raw | None:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}… ({len(text):,} characters; --json shows all)"
 
 
 def _clock(at: datetime) -> str:

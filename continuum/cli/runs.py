@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from continuum.cli.render import (
+    ending_json,
     event_json,
     events_table,
     finding_line,
@@ -18,7 +19,7 @@ from continuum.cli.shell import Shell, command_options, pass_shell
 from continuum.client.diagnosis import diagnose
 from continuum.client.instance import Continuum
 from continuum.client.lookups import MAX_PAGE
-from continuum.client.timeline import timeline
+from continuum.client.timeline import ending_of, timeline
 from continuum.model.runs import RunState
 
 __all__ = ["list_command", "show_command"]
@@ -73,7 +74,7 @@ def list_command(
 @command_options
 @pass_shell
 def show_command(shell: Shell, *, run_id: str, namespace: str | None, raw: bool) -> None:
-    """Show one run: what it did, line by line, and why it is not moving."""
+    """Show one run: what it did, line by line, how it ended, or why it is not moving."""
     instance = shell.instance
     run = instance.get(run_id, namespace=namespace)
     events = instance.history(run.id, namespace=namespace)
@@ -81,22 +82,24 @@ def show_command(shell: Shell, *, run_id: str, namespace: str | None, raw: bool)
     now = database_time(instance)
     findings = diagnose(run, events=events, tasks=tasks, workers=instance.list_workers(), now=now)
     steps = timeline(events, tasks)
+    ending = ending_of(events)
     if shell.as_json:
         document = {
             "run": run_json(run),
+            "ending": ending_json(ending),
             "steps": [step_json(step) for step in steps],
             "findings": findings,
             "events": [event_json(event) for event in events] if raw else None,
         }
         shell.emit(document)
         return
-    shell.say(run_header(run, now=now), "")
+    shell.say(run_header(run, now=now, ending=ending), "")
     if raw:
         shell.say(events_table(events))
     elif steps:
         shell.say(timeline_table(steps, started=run.created_at, now=now))
     else:
-        shell.say("It has asked for nothing yet.")
+        shell.say("It has asked for nothing." if run.ended else "It has asked for nothing yet.")
     if findings:
         shell.say("", "[bold]Why it is where it is[/]", *map(finding_line, findings))
 

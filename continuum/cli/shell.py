@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 
 from continuum.cli.apps import find_instance
+from continuum.cli.terminal import harmless
 from continuum.client.instance import Continuum
 from continuum.errors import (
     ConfigError,
@@ -172,8 +173,8 @@ def explain(error: BaseException, *, as_json: bool = False) -> ExitCode:
         return code
     if isinstance(error, ConfigError) and error.__cause__ is not None:
         # The user's own code failed while it was imported: their traceback is what helps.
-        click.echo("".join(traceback.format_exception(error.__cause__)), err=True)
+        click.echo(harmless("".join(traceback.format_exception(error.__cause__))), err=True)
     if isinstance(error, RunFailed) and error.remote_traceback:
-        click.echo(error.remote_traceback, err=True)
-    click.secho(f"Error: {error}", fg="red", err=True)
+        click.echo(harmless(error.remote_traceback), err=True)
+    click.secho(f"Error: {harmless(str(error))}", fg="red", err=True)
     return code

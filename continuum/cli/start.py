@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from continuum.cli.shell import Shell, command_options, pass_shell
+from continuum.cli.terminal import harmless
 from continuum.client.instance import Continuum
-from continuum.client.starts import find_workflow
 from continuum.errors import ConfigError
 
 __all__ = ["parse_json", "start_command"]
@@ -68,7 +68,7 @@ def start_command(
     if shell.as_json:
         shell.emit({"id": handle.id, "result": result})
     else:
-        shell.console.print(result, markup=False)
+        shell.console.print(harmless(result) if isinstance(result, str) else result, markup=False)
 
 
 def read_arguments(instance: Continuum, name: str, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -81,8 +81,7 @@ def read_arguments(instance: Continuum, name: str, text: str) -> tuple[tuple[Any
             call = {"args": [], "kwargs": value}
         case _:
             call = [value]
-    declared = find_workflow(instance._access, name)  # noqa: SLF001 - a command is a client with a keyboard
-    return declared.entry.decode_input(msgspec.json.encode(call).decode())
+    return instance.get_workflow(name).entry.decode_input(msgspec.json.encode(call).decode())
 
 
 def parse_json(text: str, option: str) -> Any:

@@ -62,7 +62,9 @@ def diagnose(
     limits = {step.limit for step in steps if step.limit is not None and is_open(step)}
     for step in steps:
         if is_open(step) and step.command not in limits:
-            findings.extend(_of_step(step, by_command, alive, every, now))
+            findings.extend(_of_step(step, by_command, alive, every, now, cancelled_at=run.cancel_requested_at))
+    if not findings:
+        findings.extend(_of_own_wait(run, alive, now, events))
     order = [Weight.BLOCKED, Weight.SLOW, Weight.FINE]
     return sorted(findings, key=lambda finding: order.index(finding.weight))
 
@@ -128,16 +130,39 @@ def _of_cancel(run: Run, now: datetime) -> Iterator[Finding]:
         )
 
 
+def _of_own_wait(
+    run: Run, alive: Mapping[WorkerId, WorkerRecord], now: datetime, events: Sequence[Event]
+) -> Iterator[Finding]:
+    """A run that has asked for nothing that is open waits for itself, or is at work this moment."""
+    if run.state == RunState.SUSPENDED and run.wake_at is None:
+        yield Finding(
+            weight=Weight.BLOCKED,
+            text="waits inside its own code (an Event, a Lock, a Future, wait_until …): no activity, timer or awaited"
+            " signal is outstanding",
+            remedy=f"a signal that its code handles moves it; else `continuum cancel {run.id}`, or `continuum terminate"
+            f" {run.id}`",
+        )
+    elif run.state == RunState.RUNNING and run.lease_owner in alive:
+        idle = now - (moment(events[-1].at) if events else run.created_at)
+        yield Finding(
+            weight=Weight.FINE if idle < SLOW_CLAIM else Weight.SLOW,
+            text=f"its code is at work, or waits inside itself (an Event, a Lock, wait_until …); the last event is"
+            f" {say_duration(idle)} old, and no activity, timer or signal is outstanding",
+        )
+
+
 def _of_step(
     step: Step,
     steps: Mapping[int, Step],
     alive: Mapping[WorkerId, WorkerRecord],
     every: Mapping[WorkerId, WorkerRecord],
     now: datetime,
+    *,
+    cancelled_at: datetime | None,
 ) -> Iterator[Finding]:
     match step.kind:
         case StepKind.SIGNAL:
-            yield _of_signal(step, steps, now)
+            yield _of_signal(step, steps, now, cancelled_at)
         case StepKind.TIMER:
             yield _of_timer(step, now)
         case StepKind.ACTIVITY:
@@ -148,7 +173,14 @@ def _of_step(
             assert_never(step.kind)
 
 
-def _of_signal(step: Step, steps: Mapping[int, Step], now: datetime) -> Finding:
+def _of_signal(step: Step, steps: Mapping[int, Step], now: datetime, cancelled_at: datetime | None) -> Finding:
+    if step.limit is None and cancelled_at is not None and step.requested_at <= cancelled_at:
+        # No event tells that a wait without a timeout was cancelled.
+        text = (
+            f"asked for signal {step.name} {say_duration(now - step.requested_at)} ago{_at(step)}, before the cancel,"
+            " which has ended that wait unless the code shields it"
+        )
+        return Finding(weight=Weight.FINE, text=text)
     text = f"waits for signal {step.name} since {say_duration(now - step.requested_at)}{_at(step)}"
     timer = None if step.limit is None else steps.get(step.limit)
     if timer is not None and timer.due_at is not None:

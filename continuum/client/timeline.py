@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from continuum.model.events import COMMANDS, TERMINAL, Event, EventType
+from continuum.model.events import COMMANDS, Event, EventType
 from continuum.model.failures import Failure
 from continuum.model.tasks import TaskRecord
 
-__all__ = ["Step", "StepKind", "StepState", "is_open", "moment", "timeline"]
+__all__ = ["Ending", "Step", "StepKind", "StepState", "ending_of", "is_open", "moment", "timeline"]
 
 
 class StepKind(StrEnum):
@@ -64,7 +64,7 @@ class Step:
     """One command of a run and what is known of its outcome.
 
     :ivar requested_at: when workflow code asked.
-    :ivar ended_at: when the outcome was delivered; None while it is open.
+    :ivar ended_at: when the outcome was delivered, or the run ended without it; None while it is open.
     :ivar due_at: of a timer, when it fires.
     :ivar limit: of a wait for a signal, the command number of the timer that bounds it.
     :ivar location: ``file:line`` of the workflow code that asked.
@@ -94,6 +94,39 @@ class Step:
         return None if self.ended_at is None else self.ended_at - self.requested_at
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended.
+
+    :ivar result: what the workflow returned, as JSON text.
+    :ivar failure: the exception it ended with.
+    :ivar reason: why it was terminated, as whoever did it said.
+    """
+
+    at: datetime
+    result: str | None = None
+    failure: Failure | None = None
+    reason: str | None = None
+
+
+def ending_of(events: Sequence[Event]) -> Ending | None:
+    """Return how the run ended; None while it goes on."""
+    for event in reversed(events):
+        at = moment(event.at)
+        match event.type:
+            case EventType.RUN_COMPLETED:
+                return Ending(at=at, result=event.payload)
+            case EventType.RUN_FAILED:
+                return Ending(at=at, failure=Failure.parse(event.payload) if event.payload else None)
+            case EventType.RUN_TERMINATED:
+                return Ending(at=at, reason=Failure.parse(event.payload).message if event.payload else None)
+            case EventType.RUN_CANCELLED | EventType.RUN_CONTINUED:
+                return Ending(at=at)
+            case _:
+                continue
+    return None
+
+
 def moment(at_us: int) -> datetime:
     """Return the aware UTC time of microseconds since the epoch."""
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at_us)
@@ -110,7 +143,6 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
     waiting: dict[str, list[int]] = {}  # signal → commands that wait for it, oldest first
     early: dict[str, list[Event]] = {}  # signal → those that came before anybody waited
     previous: Step | None = None
-    ended = False
     for event in events:
         if event.type in COMMANDS and event.command is not None:
             step = _asked(event)
@@ -132,12 +164,14 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
                 steps[command] = _received(steps[command], event, at=event.at)
             else:
                 early.setdefault(name, []).append(event)
-        elif event.type in TERMINAL:
-            ended = True
     rows = {row.command: row for row in tasks}
     found = [_with_task(steps[command], rows.get(command)) for command in sorted(steps)]
-    if ended:
-        found = [replace(step, state=StepState.ABANDONED) if is_open(step) else step for step in found]
+    ending = ending_of(events)
+    if ending is not None:
+        # Nobody waits for them any more since then, whatever becomes of them.
+        found = [
+            replace(step, state=StepState.ABANDONED, ended_at=ending.at) if is_open(step) else step for step in found
+        ]
     return found
 
 

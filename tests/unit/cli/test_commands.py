@@ -1,6 +1,7 @@
 """The commands on a memory journal: what they print, in words and as JSON, and their exit codes."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,6 +185,7 @@ def test_show_tells_what_happened_and_why_it_waits(shop: Continuum) -> None:
     assert [step["kind"] for step in shown["steps"]] == ["signal"]
     assert shown["findings"][0]["weight"] == "fine"
     assert shown["events"] is None
+    assert shown["ending"] is None
 
 
 def test_show_of_a_run_that_nobody_takes_says_what_is_missing(shop: Continuum) -> None:
@@ -192,6 +194,25 @@ def test_show_of_a_run_that_nobody_takes_says_what_is_missing(shop: Continuum) -
     assert "there is no live dispatcher" in text
     assert "continuum-dispatcher -A" in text
     assert "It has asked for nothing yet." in text
+
+
+def test_show_says_how_a_run_ended(shop: Continuum) -> None:
+    with shop.running():
+        good, bad = shop.start(flows.total, 1, 2), shop.start(flows.broken, "no such order")
+        good.result(timeout=20)
+        with pytest.raises(ContinuumError):
+            bad.result(timeout=20)
+    killed = shop.start(flows.forever)
+    killed.terminate("asked by finance")
+    assert re.search(r"^result +3 *$", cli("show", good.id).stdout, re.MULTILINE)
+    text = cli("show", bad.id).stdout
+    assert "ValueError: no such order" in text
+    assert "flows.py" in text
+    assert "nothing yet" not in text
+    assert "asked by finance" in cli("show", killed.id).stdout
+    assert document("show", good.id)["ending"]["result"] == 3
+    assert document("show", bad.id)["ending"]["error"]["type"] == "ValueError"
+    assert document("show", killed.id)["ending"]["reason"] == "asked by finance"
 
 
 def test_show_can_print_the_raw_history(shop: Continuum) -> None:
@@ -215,6 +236,17 @@ def test_text_of_users_is_never_read_as_markup(shop: Continuum) -> None:
     assert "[red]ns[/red]" in cli("runs").stdout
     assert "[red]ns[/red]" in cli("show", handle.id).stdout
     assert "[bold]not" in cli("show", handle.id, "--events").stdout
+
+
+def test_text_of_users_does_not_command_the_terminal(shop: Continuum) -> None:
+    handle = shop.start(flows.broken, "\x1b]0;title\x07 \x9b31m", namespace="\x1b[31mns")
+    with shop.running(), pytest.raises(ContinuumError):
+        handle.result(timeout=20)
+    for result in (cli("runs"), cli("show", handle.id), cli("show", handle.id, "--events")):
+        assert not {"\x1b", "\x07", "\x9b"} & set(result.stdout)
+    with shop.running():
+        waited = cli("start", "client.broken", "--input", '["\\u001b[31m"]', "--wait")
+    assert "\x1b" not in waited.stderr.replace("\x1b[31mError", "").replace("\x1b[0m", "")
 
 
 def test_a_signal_says_what_became_of_it(shop: Continuum) -> None:

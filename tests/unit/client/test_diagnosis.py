@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from continuum.client.diagnosis import Weight, diagnose, say_duration
+from continuum.model.events import EventType
 from continuum.model.runs import ENDED, RunState
 from tests.unit.client.histories import ALIVE, BOOM, DEAD, HOUR, History, a_run, a_task, a_worker, at, us
 
@@ -72,6 +73,28 @@ def test_a_bounded_wait_also_names_its_timeout() -> None:
             ),
         )
     ]
+
+
+def test_a_wait_before_the_cancel_is_not_told_as_going_on() -> None:
+    history = History().awaited(1, "go", 0).add(EventType.CANCEL_REQUESTED, 5).timer(2, 5, 600)
+    texts = [text for _, text in told(history=history, cancel_requested_at=at(4))]
+    assert not any("waits for signal" in text for text in texts)
+    assert any("asked for signal go 1 min ago (flows.py:31), before the cancel" in text for text in texts)
+    later = History().add(EventType.CANCEL_REQUESTED, 5).awaited(1, "undo", 6)
+    assert any("waits for signal undo" in text for _, text in told(history=later, cancel_requested_at=at(4)))
+
+
+def test_a_run_that_waits_inside_its_own_code_says_so() -> None:
+    [(weight, text)] = told()
+    assert (weight, text.startswith("waits inside its own code (an Event, a Lock")) == ("blocked", True)
+    done = History().activity(1, "charge", 0).add(EventType.ACTIVITY_COMPLETED, 1, 1, payload="1")
+    assert told(history=done) == [(weight, text)]
+
+
+@pytest.mark.parametrize(("after", "weight"), [(1, "fine"), (60, "slow")])
+def test_a_run_at_work_that_has_asked_for_nothing_says_so(after: float, weight: str) -> None:
+    [(found, text)] = told(RunState.RUNNING, lease_owner=ALIVE, after=after)
+    assert (found, "its code is at work" in text) == (weight, True)
 
 
 def test_a_timer_names_its_moment() -> None:

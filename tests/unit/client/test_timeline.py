@@ -91,3 +91,5 @@ def test_values_and_patches_are_done_when_they_are_asked_for() -> None:
 def test_what_is_open_when_a_run_ends_was_abandoned() -> None:
     history = History().activity(1, "charge", 1).add(EventType.RUN_FAILED, 2, None, None, BOOM.encode())
     assert states(history) == {1: StepState.ABANDONED}
+    [step] = timeline(history.events)
+    assert step.took == timedelta(seconds=1)  # it does not go on counting
