@@ -16,8 +16,9 @@ from continuum.client.aio import AsyncCalls
 from continuum.client.calls import Calls
 from continuum.client.checks import check_timeout
 from continuum.client.options import Options
+from continuum.client.starts import find_workflow
 from continuum.config import Settings, settings_from
-from continuum.declare.registry import REGISTRY, Registry
+from continuum.declare.registry import REGISTRY, Registry, WorkflowDeclaration
 from continuum.errors import ConfigError
 from continuum.journal.open import migrate_database, start_embedded_database
 from continuum.journal.protocol import Journal
@@ -104,6 +105,10 @@ class Continuum(Calls):
     def registry(self) -> Registry:
         """What this instance knows to be declared."""
         return self._access.registry
+
+    def get_workflow(self, name: str) -> WorkflowDeclaration:
+        """Return the declared workflow of this name, its highest version. Raises ``ConfigError``."""
+        return find_workflow(self._access, name)
 
     @property
     def journal(self) -> Journal:
