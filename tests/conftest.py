@@ -84,9 +84,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
     """Yield a temporary directory that other users can pass through, unlike `tmp_path`."""
-    made = Path(
-        tempfile.mkdtemp(prefix="continuum-test-", dir="/tmp" if os.geteuid() == 0 else None)
-    ).resolve()
+    made = Path(tempfile.mkdtemp(prefix="continuum-test-", dir="/tmp" if os.geteuid() == 0 else None)).resolve()
     made.chmod(0o755)
     yield made
     shutil.rmtree(made, ignore_errors=True)

@@ -34,6 +34,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     :ivar grants: claims since it last made progress, this one included.
     :ivar events: by sequence number, from ``run_started`` on.
     :ivar mail: by id.
+    :ivar unreadable: why a payload of its history cannot be had; None if all can.
     """
 
     run_id: RunId
@@ -48,6 +49,7 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     wake_at: int | None
     events: list[Event]
     mail: list[Message]
+    unreadable: str | None = None
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     :ivar id: rising, but visible out of order: a smaller id may appear later.
     :ivar run_id: the only run it is meant for; None for the tip of the chain, whichever that is.
     :ivar kind: the completion it becomes.
+    :ivar unreadable: why its payload cannot be had (a lost key, say); None if it can.
     """
 
     id: int
@@ -34,6 +35,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     command: int | None
     name: str | None
     payload: str | None
+    unreadable: str | None = None
 
 
 class NewMessage(msgspec.Struct, frozen=True):

@@ -7,12 +7,14 @@ perhaps. So every coroutine of a run is ended here, on the calling thread, while
 1. cancel all tasks, newest first, and run callbacks; twice, since a ``finally:`` may have caught the first one;
 2. throw `RunEvicted` into what is still suspended, such as a loop that swallows ``CancelledError``;
 3. close async generators left open;
-4. what swallows even that (``while True: try: … except BaseException: pass``) is kept for the life of the process.
+4. what swallows even that (``while True: try: … except BaseException: pass``) is kept for the life of the process, and
+   longer: at its end Python would throw into every coroutine it finds, and this one would hang it.
 
 # Invariant: nothing a run does while it is evicted reaches its history.
 """
 
 import asyncio
+import ctypes
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -26,13 +28,20 @@ _CANCELS: Final = 2
 _MAX_CALLBACKS: Final = 10_000
 _MAX_THROWS: Final = 100
 
-# Coroutines that could not be ended. A reference keeps the collector, and with it other threads, off them.
-_immortals: Final[list[object]] = []
+
+class _Immortals:
+    count = 0
 
 
 def count_immortals() -> int:
     """Return how many coroutines of this process refused to end; each holds its memory for good."""
-    return len(_immortals)
+    return _Immortals.count
+
+
+def _keep_for_ever(coroutine: object) -> None:
+    # A reference that nobody can drop, not even the interpreter when it clears its modules.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
+    _Immortals.count += 1
 
 
 def evict_loop(loop: DeterministicLoop) -> None:
@@ -58,7 +67,8 @@ def evict_loop(loop: DeterministicLoop) -> None:
             _run_callbacks(loop)
             if not loop.tasks:
                 break
-        _immortals.extend(_newest_first(loop))
+        for task in _newest_first(loop):
+            _keep_for_ever(task.get_coro())
     finally:
         loop.leave(host)
         loop.forget()
@@ -85,4 +95,4 @@ def _end(coroutine: Any) -> None:
             target.throw(RunEvicted("the run is being taken out of memory"))
         except BaseException:  # noqa: BLE001 - it ended, with whatever
             return
-    _immortals.append(target)
+    _keep_for_ever(target)

@@ -36,7 +36,7 @@ class Waiting(Protocol):
     def depth(self, queue: str | None = None) -> int:
         """Return how many wait, in all or in one queue."""
 
-    def trim(self, keep: int) -> list[Job]:
+    def trim(self, keep: int, queue: str | None = None) -> list[Job]:
         """Remove and return those that would be begun last, beyond ``keep`` (per queue where queues are limited)."""
 
 
@@ -88,7 +88,7 @@ class Backlog:
         """Return how many wait, in all."""
         return self.startable()
 
-    def trim(self, keep: int) -> list[Job]:
+    def trim(self, keep: int, queue: str | None = None) -> list[Job]:  # noqa: ARG002 - as above
         """Remove and return the last ones."""
         removed: list[Job] = []
         excess = self.startable() - keep
@@ -168,11 +168,11 @@ class LimitedBacklog:
                 return len(self._heaps.get(queue, ()))
             return sum(map(len, self._heaps.values()))
 
-    def trim(self, keep: int) -> list[Job]:
-        """Remove and return the last ones of each queue."""
+    def trim(self, keep: int, queue: str | None = None) -> list[Job]:
+        """Remove and return the last ones of one queue, or of each."""
         removed: list[Job] = []
         with self._limits.lock:
-            for heap in self._heaps.values():
+            for heap in self._heaps.values() if queue is None else [self._heaps.get(queue, [])]:
                 if len(heap) > keep:
                     heap.sort()  # a sorted list is a heap
                     removed.extend(job for _, _, job in heap[keep:])

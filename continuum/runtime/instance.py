@@ -139,6 +139,7 @@ class Dispatcher:
         """Stop claiming, finish what runs, give everything back; return whether all of it was done in time."""
         self._draining.set()
         if not self._started:
+            self._ended.set()
             return True
         limit = self._settings.drain_timeout if timeout is None else timeout
         seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit

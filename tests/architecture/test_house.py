@@ -60,9 +60,7 @@ each_file = pytest.mark.parametrize("path", CODE, ids=name_of)
 @pytest.mark.parametrize("path", sources("continuum", "migrations"), ids=name_of)
 def test_no_file_is_longer_than_one_can_hold_in_mind(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST_FILE, (
-        f"{name_of(path)} has {lines} lines; a room that needs more space needs another room"
-    )
+    assert lines <= LONGEST_FILE, f"{name_of(path)} has {lines} lines; a room that needs more space needs another room"
 
 
 def test_each_module_says_what_lives_in_it() -> None:
@@ -146,8 +144,7 @@ def test_imports_stand_at_the_top() -> None:
         if not {(name_of(path), module), (name_of(path), "*")} & IMPORTS_IN_FUNCTIONS.keys()
     ]
     assert not hidden, (
-        "imports inside functions (give the reason in IMPORTS_IN_FUNCTIONS, or move them):\n"
-        + "\n".join(hidden)
+        "imports inside functions (give the reason in IMPORTS_IN_FUNCTIONS, or move them):\n" + "\n".join(hidden)
     )
 
 

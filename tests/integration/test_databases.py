@@ -48,7 +48,7 @@ def test_a_connection_left_open_fails_the_test_and_is_named(made, monkeypatch: p
     monkeypatch.setattr("tests.support.databases.SETTLE_SECONDS", 0.1)
     databases, _ = made
     kept = []
-    with pytest.raises(AssertionError, match=r"(?s)1 connection.*'the-leak'"):  # noqa: SIM117 - the error comes from leaving
+    with pytest.raises(AssertionError, match=r"(?s)1 connection.*'the-leak'"):
         with databases.fresh() as url:
             kept.append(psycopg2.connect(url, application_name="the-leak"))
     kept[0].close()

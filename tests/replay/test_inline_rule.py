@@ -18,7 +18,7 @@ from tests.replay.programs import again, live
 
 
 def weaken(monkeypatch, without):
-    def __await__(self):
+    def __await__(self):  # noqa: N807 - it replaces the method
         loop = self._loop
         ledger = loop.ledger
         if ledger.cursor < ledger.inline_due and not self.done():
@@ -82,6 +82,7 @@ def test_without_the_condition_on_cancellation_changed_code_replays_differently(
         except asyncio.CancelledError:
             return "cancelled"
         await asyncio.Event().wait()
+        return None
 
     lab = Lab(recorded).begin()
     lab.complete(0)

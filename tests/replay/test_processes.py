@@ -70,9 +70,8 @@ async def sets():
         future.set_result(None)
     done, _ = await asyncio.wait(futures)
     out.extend(futures[each] for each in done)
-    out_of_reach = []
-    for i in range(30, 36):
-        out_of_reach.append(asyncio.create_task(asyncio.sleep(50), name=str(i)))
+    out_of_reach = [asyncio.create_task(asyncio.sleep(50), name=str(i)) for i in range(30, 36)]
+    assert len(out_of_reach) == 6
     out.extend(int(task.get_name()) for task in asyncio.all_tasks() if task.get_name() != "lab")
     return out
 

@@ -45,9 +45,7 @@ class Databases:
         finally:
             self._drop(name)
         if left:
-            lines = "\n".join(
-                f"  pid {pid} {app!r}, {state}: {query[:200]}" for pid, app, state, query in left
-            )
+            lines = "\n".join(f"  pid {pid} {app!r}, {state}: {query[:200]}" for pid, app, state, query in left)
             msg = f"{len(left)} connection(s) to the test's database were left open:\n{lines}"
             raise AssertionError(msg)
 

@@ -348,4 +348,6 @@ def row_locked(url: str, run_id: RunId) -> Iterator[None]:
             assert cursor.fetchone() == (1,)
             yield
     finally:
+        # Closing alone ends the transaction only when the server notices.
+        connection.rollback()
         connection.close()

@@ -99,9 +99,7 @@ class Process:
             return match or ended
 
         result = eventually(found, timeout)
-        assert isinstance(result, re.Match), (
-            f"{self} ended with {self.returncode} before {pattern!r}:\n{self.output}"
-        )
+        assert isinstance(result, re.Match), f"{self} ended with {self.returncode} before {pattern!r}:\n{self.output}"
         return result
 
     def close(self) -> None:

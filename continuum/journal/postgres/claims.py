@@ -239,10 +239,13 @@ def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[l
     runs: dict[str, ClaimedRun] = {}
     stale: list[Grant] = []
     now = 0
-    unwrap = payloads.unwrap
+    unreadable: dict[str, str] = {}
     for kind, run_id, number, what, command, name, payload, at, location in rows:
         if kind == 1:
-            runs[run_id].events.append(Event(number, what, command, name, unwrap(payload), at, location))
+            body, reason = payloads.read(payload)
+            if reason is not None:
+                unreadable.setdefault(run_id, f"{reason} (event {number})")
+            runs[run_id].events.append(Event(number, what, command, name, body, at, location))
         elif kind == 0:
             chain, namespace, version, last_seq, grants, wake_at = _read_row(payload)
             now = at
@@ -253,7 +256,10 @@ def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[l
                 stale.append(Grant(run_id, number))
         else:
             run = runs[run_id]
-            run.mail.append(Message(number, run.chain_id, location, what, command, name, unwrap(payload)))
+            body, reason = payloads.read(payload)
+            run.mail.append(Message(number, run.chain_id, location, what, command, name, body, reason))
+    for run_id, reason in unreadable.items():
+        runs[run_id] = msgspec.structs.replace(runs[run_id], unreadable=reason)
     return list(runs.values()), stale, now
 
 

@@ -12,13 +12,13 @@ Two kinds of sessions:
 
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg2
 import psycopg2.extensions
-import psycopg2.extras
 from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
@@ -39,6 +39,9 @@ __all__ = [
     "translate",
     "translated",
 ]
+
+# Seconds for a server to answer at all; a black hole must not hold a thread for the kernel's two minutes.
+CONNECT_TIMEOUT: Final = 10
 
 # Prepared statements are planned once, for any arguments. What the plan must be is pinned by the form of each
 # statement; these settings take away the choices that a generic estimate gets wrong (see tests/plans).
@@ -192,10 +195,10 @@ class Database:
         connection = None
         try:
             connection = psycopg2.connect(**self._arguments(role), async_=1)
-            psycopg2.extras.wait_select(connection)
+            _wait(connection)
             with connection.cursor() as cursor:
                 cursor.execute(SETTINGS + preamble)
-                psycopg2.extras.wait_select(connection)
+                _wait(connection)
         except psycopg2.Error as error:
             if connection is not None:
                 connection.close()
@@ -224,7 +227,7 @@ class Database:
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
-            "connect_timeout": 10,
+            "connect_timeout": CONNECT_TIMEOUT,
             **arguments,
             "application_name": f"{self._application_name} {role}",
             "client_encoding": "UTF8",
@@ -321,3 +324,14 @@ def _poll(descriptor: int) -> Callable[[int], Any]:
     watcher = select.poll()
     watcher.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
     return watcher.poll
+
+
+def _wait(connection: Any) -> None:
+    """Wait for an asynchronous connection. psycopg2's own way is blind beyond 1,023 descriptors, and has no limit."""
+    watch = select.poll()
+    deadline = time.monotonic() + CONNECT_TIMEOUT
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        wanted = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
+        watch.register(connection.fileno(), wanted)
+        if not watch.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise psycopg2.OperationalError(f"no answer within {CONNECT_TIMEOUT} s")

@@ -123,9 +123,7 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def start_embedded(
-    directory: Path | None = None, *, persistent: bool = False, fast: bool = False
-) -> EmbeddedPostgres:
+def start_embedded(directory: Path | None = None, *, persistent: bool = False, fast: bool = False) -> EmbeddedPostgres:
     """Start a Postgres, or join the one that runs in `directory`, and return this process's hold on it.
 
     Without a directory a temporary one is used. Unless `persistent`, the directory is removed with the
@@ -234,9 +232,7 @@ def _await_state(base: Path, state: str) -> dict[str, Any]:
             break
         time.sleep(0.02)
     log = supervisor.tail(base / "supervisor.log")
-    msg = (
-        f"The embedded Postgres in {base} is not {state} and its supervisor does not answer. Its log:\n{log}"
-    )
+    msg = f"The embedded Postgres in {base} is not {state} and its supervisor does not answer. Its log:\n{log}"
     raise JournalUnavailable(msg)
 
 
@@ -310,9 +306,7 @@ def _prepare_directory(base: Path, account: pwd.struct_passwd | None) -> None:
         msg = f"The directory {base} cannot be used for the embedded Postgres: {error}"
         raise ConfigError(msg) from error
     if names and not names & {"spec.json", "gate"}:
-        msg = (
-            f"The directory {base} has other things in it; give the embedded Postgres an empty or a new one."
-        )
+        msg = f"The directory {base} has other things in it; give the embedded Postgres an empty or a new one."
         raise ConfigError(msg)
     blocking = blocking_directory(base, account)
     if blocking is not None and account is not None:

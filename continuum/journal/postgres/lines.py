@@ -126,7 +126,11 @@ class PostgresLine:
         except psycopg2.Error as error:
             self._request = self._partial = None
             raise self._refused_or_dead(error) from error
-        reply = self._reply(request, rows)
+        try:
+            reply = self._reply(request, rows)
+        except BaseException:
+            self._request = self._partial = None
+            raise
         if reply is not None:
             self._request = None
         return reply
@@ -156,9 +160,12 @@ class PostgresLine:
             self._cursor.execute(call)
             if len(call) <= _FITS:
                 return False
+            # Not select(): it cannot watch a descriptor beyond 1,023.
+            writable = select.poll()
+            writable.register(self._fileno, select.POLLOUT)
             # Pushing reads as well: what has arrived meanwhile sits in libpq, and the socket may stay silent.
             while self._connection.poll() == _WRITE:
-                select.select([], [self._fileno], [])
+                writable.poll()
         except psycopg2.Error as error:
             raise self._refused_or_dead(error) from error
         return True

@@ -147,7 +147,7 @@ def look_call(request: LookRequest) -> str:
 def read_messages(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Message]:
     """Return the messages of a mail request."""
     return [
-        Message(number, chain, run_id, kind, command, name, payloads.unwrap(payload))
+        Message(number, chain, run_id, kind, command, name, *payloads.read(payload))
         for number, chain, run_id, kind, command, name, payload in rows
     ]
 
@@ -164,6 +164,6 @@ def read_look(rows: Sequence[tuple[Any, ...]], payloads: Payloads) -> tuple[Look
         elif kind == 1:
             due.append(Grant(run_id, number))
         else:
-            messages.append(Message(number, chain, run_id, what, command, name, payloads.unwrap(payload)))
+            messages.append(Message(number, chain, run_id, what, command, name, *payloads.read(payload)))
     messages.sort(key=lambda message: message.id)
     return LookReply(messages, due, claimable, tasks, dead), now

@@ -8,8 +8,6 @@ still brought in is found by the next pass. It works in chunks and skips what is
 # Invariant: ``wake_at`` stays: a dead dispatcher's parked runs are free now, and move when they would have moved.
 """
 
-
-
 from typing import Final
 
 from continuum.journal.postgres.database import Database, Session

@@ -52,9 +52,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replace `path` in one step, readable by its owner only (the password is in one of them)."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(
-        os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(value, file)
     scratch.replace(path)
 
@@ -253,9 +251,7 @@ class Supervisor:
         fresh, secret = self.base / "data.new", self.base / "password"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        with os.fdopen(
-            os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-        ) as file:
+        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(self.password)
         if self.uid is not None and self.gid is not None:
             os.chown(fresh, self.uid, self.gid)
@@ -274,9 +270,7 @@ class Supervisor:
 
     def spawn(self, command: list[str], log: Any) -> subprocess.Popen[bytes]:
         """Start a Postgres program as the user it must run as, with nothing of ours in its environment."""
-        ours = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))
-        }
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -323,9 +317,7 @@ def runs_on(pid: int, data: Path) -> bool:
             return False
     except PermissionError:
         return False  # another user's process
-    asked = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    asked = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return f"-D {data} " in asked.stdout
 
 

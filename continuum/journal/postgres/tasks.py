@@ -268,7 +268,7 @@ class PostgresTasks:
 
     def _read(self, row: tuple[Any, ...]) -> ClaimedTask:
         run_id, command, attempt, activity, arguments, policy, key, heartbeat = row
-        unwrap = self._payloads.unwrap
+        unwrap = self._payloads.read_or_mark
         return ClaimedTask(
             run_id, command, attempt, activity, str(unwrap(arguments)), _policy(policy), key, unwrap(heartbeat)
         )

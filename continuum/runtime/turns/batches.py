@@ -39,6 +39,7 @@ class Batches:
         table: SlotTable,
         settlement: Settlement,
         lease: Lease,
+        patience: float,
     ) -> None:
         self._table = table
         self._settlement = settlement
@@ -52,6 +53,7 @@ class Batches:
                 on_reply=self._answered,
                 on_refused=self._refused,
                 on_lost=settlement.lost,
+                patience=patience,
             )
             for number in range(lines)
         ]

@@ -26,7 +26,8 @@ from continuum.model.messages import Message
 
 __all__ = ["Desk"]
 
-_MAIL_LIMIT = 1_000
+MAIL_LIMIT = 1_000
+_ROUND = ("mail", "claim", "look")
 _REGRANT_LIMIT = 100
 _RELEASE_LIMIT = 500
 
@@ -51,6 +52,8 @@ class Desk:
         # remembered, because the reading may have begun before it.
         self.reading = False
         self.eaten: set[int] = set()
+        self._more_mail = False
+        self._next = 0
 
     def clear(self) -> None:
         """Forget all wishes: the worker id they were made under is lost."""
@@ -89,17 +92,26 @@ class Desk:
             for grant in grants:
                 del self.releases[grant.run_id]
             return ReleaseRequest(worker, grants)
-        if self.want_mail:
+        # The other three take turns: mail that never ends must not keep new runs out, nor the look that finds the rest.
+        for kind in (*_ROUND[self._next :], *_ROUND[: self._next]):
+            request = self._wanted(kind, worker, room)
+            if request is not None:
+                self._next = (_ROUND.index(kind) + 1) % len(_ROUND)
+                return request
+        return None
+
+    def _wanted(self, kind: str, worker: WorkerId, room: int) -> Request | None:
+        if kind == "mail" and self.want_mail:
             self.want_mail = False
             self._begin_reading()
-            return MailRequest(worker, _MAIL_LIMIT)
-        if self.want_claim and room > 0 and self._workflows:
+            return MailRequest(worker, MAIL_LIMIT)
+        if kind == "claim" and self.want_claim and room > 0 and self._workflows:
             self.want_claim = False
             return ClaimRequest(worker, self._workflows, room)
-        if time.monotonic() >= self.look_at:
+        if kind == "look" and time.monotonic() >= self.look_at:
             self.look_at = time.monotonic() + self._poll
             self._begin_reading()
-            return LookRequest(worker, self._workflows, self._queues, _MAIL_LIMIT)
+            return LookRequest(worker, self._workflows, self._queues, MAIL_LIMIT)
         return None
 
     def _begin_reading(self) -> None:
@@ -110,10 +122,16 @@ class Desk:
         """A commit that deleted these messages was acknowledged."""
         if self.reading:
             self.eaten.update(message_ids)
+        if self._more_mail:
+            # Only now: before, the same messages would have been read again.
+            self._more_mail = False
+            self.want_mail = True
 
     def unread(self, messages: Iterable[Message]) -> list[Message]:
         """Mail was read: return what no commit has consumed since the reading began."""
         self.reading = False
+        messages = list(messages)
+        self._more_mail = len(messages) >= MAIL_LIMIT
         return [message for message in messages if message.id not in self.eaten]
 
     def lost(self, request: Request) -> None:

@@ -233,8 +233,7 @@ class Settlement:
             return
         self._table.set_active(slot, active=decision.state is RunState.RUNNING)
         self._table.touch(slot)
-        if commit.woke:
-            self._table.watch_timer(slot)
+        self._table.watch_timer(slot)
         if slot.results or slot.mail:
             self._table.make_ready(slot)
 

@@ -33,6 +33,7 @@ class Slot:
     :ivar commit: the flying commit, None if there is none.
     :ivar flown: the local outcomes it holds, kept until it is settled.
     :ivar tries: how often the flying commit was sent.
+    :ivar watched: the time its entry among the timers stands for, None if it has none.
     :ivar active: whether it computes or waits for activities, rather than for the outside.
     """
 
@@ -52,6 +53,7 @@ class Slot:
         "run_id",
         "token",
         "tries",
+        "watched",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Slot:
         self.tries = 0
         self.queued = False
         self.active = False
+        self.watched: int | None = None
 
     @property
     def grant(self) -> Grant:
@@ -185,15 +188,16 @@ class SlotTable:
     def watch_timer(self, slot: Slot) -> None:
         """Remember when the run's earliest timer comes due."""
         due = slot.execution.earliest_timer
-        if due is not None:
+        if due is not None and due != slot.watched:
+            slot.watched = due
             heapq.heappush(self._timers, (due, slot.run_id))
             if len(self._timers) > 2 * len(self._slots) + _SPARE_TIMERS:
                 # A cancelled timer (each timeout around a step) leaves its entry until its time has come.
-                self._timers = [
-                    (earliest, other.run_id)
-                    for other in self._slots.values()
-                    if (earliest := other.execution.earliest_timer) is not None
-                ]
+                self._timers.clear()
+                for other in self._slots.values():
+                    other.watched = other.execution.earliest_timer
+                    if other.watched is not None:
+                        self._timers.append((other.watched, other.run_id))
                 heapq.heapify(self._timers)
 
     def watch_again(self, slot: Slot, at: int) -> None:
@@ -211,11 +215,15 @@ class SlotTable:
         while timers and timers[0][0] <= now:
             at, run_id = heapq.heappop(timers)
             slot = self._slots.get(run_id)
-            if slot is not None and slot.execution.earliest_timer is not None:
-                if slot.execution.earliest_timer <= now:
-                    found.append(slot)
-                elif slot.execution.earliest_timer != at:
-                    heapq.heappush(timers, (slot.execution.earliest_timer, run_id))
+            if slot is None:
+                continue
+            if slot.watched == at:
+                slot.watched = None
+            earliest = slot.execution.earliest_timer
+            if earliest is not None and earliest <= now:
+                found.append(slot)
+            else:
+                self.watch_timer(slot)
         return found
 
     def coldest(self) -> Iterator[Slot]:

@@ -118,6 +118,7 @@ class Turns:
             table=self._table,
             settlement=self._settlement,
             lease=lease,
+            patience=settings.lease_ttl.total_seconds(),
         )
         self._desk_wire: Wire[Request] = Wire(
             self._selector,
@@ -126,6 +127,7 @@ class Turns:
             on_reply=self._intake.replied,
             on_refused=self._intake.refused,
             on_lost=self._desk.lost,
+            patience=settings.lease_ttl.total_seconds(),
         )
         self._crier = Crier(selector=self._selector, journal=journal, settlement=self._settlement)
         self._wires: tuple[Wire[Any], ...] = (*self._batches.wires, self._desk_wire, self._crier.wire)
@@ -263,7 +265,7 @@ class Turns:
         if not events:
             self._bell.awake()
         for wire in self._wires:
-            wire.reopen_if_due()
+            wire.look_after()
         self._listener.reopen_if_due()
 
     def _timeout(self, longest: float) -> float:
@@ -336,6 +338,7 @@ class Turns:
             self._intake.turning_since = None
         if commit is None:
             self._settlement.forget_flown(slot)
+            self._table.watch_timer(slot)
             self._table.set_active(slot, active=bool(slot.execution.open_activities))
             return
         self._table.fly(slot, commit)

@@ -32,6 +32,8 @@ class Turner:
         Raises ``UnknownVersion``, ``ReplayDriftError``, ``SpinError``, ``CodecError``; nothing of the run is then
         left in memory.
         """
+        if run.unreadable is not None:
+            raise CodecError(run.unreadable)
         definition = self._registry.find_workflow(run.workflow, run.version)
         if definition is None:
             reason = (
@@ -84,6 +86,10 @@ class Turner:
         consumed: list[int] = []
 
         mail = self._mail_in_order(slot)
+        for letter in mail:
+            if letter.unreadable is not None:
+                # It stays in the inbox until somebody can read it.
+                raise CodecError(f"message {letter.id}: {letter.unreadable}")
         if not execution.began:
             cancel = next((message for message in mail if message.kind == EventType.CANCEL_REQUESTED), None)
             if cancel is None:

@@ -119,7 +119,7 @@ class Wire(_Reconnecting, Generic[C]):
     """A line with the context of the request in flight.
 
     ``on_reply(context, reply)``, ``on_refused(context, error)``: the request was refused whole; ``on_lost(context)``:
-    nobody knows what became of it.
+    nobody knows what became of it. That is also said of a request without an answer for ``patience`` seconds.
     """
 
     def __init__(
@@ -131,12 +131,15 @@ class Wire(_Reconnecting, Generic[C]):
         on_reply: Callable[[C, Reply], None],
         on_refused: Callable[[C, ContinuumError], None],
         on_lost: Callable[[C], None],
+        patience: float = 30.0,
     ) -> None:
         super().__init__(selector, name)
         self._open_line = open_line
         self._on_reply = on_reply
         self._on_refused = on_refused
         self._on_lost = on_lost
+        self._patience = patience
+        self._sent_at = 0.0
         self._line: Line | None = None
         self._context: C | None = None
 
@@ -156,8 +159,10 @@ class Wire(_Reconnecting, Generic[C]):
         self._line = line
         self._opened(line.fileno(), self.pump)
 
-    def reopen_if_due(self) -> None:
-        """Open a broken line again once its pause is over."""
+    def look_after(self) -> None:
+        """Open a broken line again once its pause is over; give up one that does not answer."""
+        if self._context is not None and time.monotonic() - self._sent_at > self._patience:
+            self._broke(JournalUnavailable(f"no answer within {self._patience:g} s"))
         if not self._due():
             return
         try:
@@ -171,6 +176,7 @@ class Wire(_Reconnecting, Generic[C]):
         line = self._line
         assert line is not None
         self._context = context
+        self._sent_at = time.monotonic()
         try:
             answered = line.send(request)
         except JournalUnavailable as error:

@@ -105,7 +105,7 @@ def test_awaiting_many_results_occupies_no_threads(continuum: Continuum) -> None
         handles = [await continuum.aio.start(flows.first_signal, "go") for _ in range(60)]
         before = threading.active_count()
         waiting = [asyncio.create_task(handle.result(timeout=WAIT)) for handle in handles]
-        while continuum._access.hub.waiters < len(handles):  # noqa: ASYNC110 - a thread would be counted
+        while continuum._access.hub.waiters < len(handles):
             await asyncio.sleep(0.01)
         assert threading.active_count() <= before + 1
         for number, handle in enumerate(handles):

@@ -31,7 +31,7 @@ def double(n: int, *, times: int = 1) -> int:
     heartbeat_timeout=timedelta(seconds=5),
     queue="payments",
     priority=7,
-    idempotency_key=lambda order, amount=1: f"charge:{order}",  # noqa: ARG005
+    idempotency_key=lambda order, amount=1: f"charge:{order}",
 )
 async def charge(order: str, amount: int = 1) -> str:
     return f"{order}:{amount}"
@@ -108,7 +108,7 @@ def test_the_key_function_sees_the_arguments_of_the_call_in_their_positions() ->
     [("", "0 characters"), ("x" * 513, "513 characters"), ("a\0b", "cannot be stored"), ("\ud800", "cannot be stored")],
 )
 def test_an_unusable_key_is_refused_before_anything_is_ordered(key: str, words: str) -> None:
-    decision = turn_of(lambda: double.options(idempotency_key=lambda n, times=1: key)(1))  # noqa: ARG005
+    decision = turn_of(lambda: double.options(idempotency_key=lambda n, times=1: key)(1))
     assert decision.orders == []
     assert words in failure_of(decision).message
     with pytest.raises(DeclarationError, match=words):

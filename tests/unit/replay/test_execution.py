@@ -1,6 +1,7 @@
 """Decisions: their events, numbers and states; how a run begins, is cancelled and ends."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -340,10 +341,8 @@ def test_a_cancellation_nobody_asked_for_fails_the_run():
 
 def test_a_stray_cancellation_after_a_swallowed_request_counts_as_the_requested_one():
     async def flow():
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await waits()
-        except asyncio.CancelledError:
-            pass
         await act("a")
         raise asyncio.CancelledError
 

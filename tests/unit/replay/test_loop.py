@@ -30,8 +30,15 @@ def test_it_answers_what_libraries_ask():
         loop.set_debug(True)
         await loop.shutdown_asyncgens()
         await loop.shutdown_default_executor()
-        return [loop.get_debug(), loop.is_running(), loop.is_closed(), loop.get_task_factory(),
-                loop.get_exception_handler(), asyncio.get_event_loop() is loop, loop.create_future().get_loop() is loop]  # fmt: skip
+        return [
+            loop.get_debug(),
+            loop.is_running(),
+            loop.is_closed(),
+            loop.get_task_factory(),
+            loop.get_exception_handler(),
+            asyncio.get_event_loop() is loop,
+            loop.create_future().get_loop() is loop,
+        ]
 
     lab = Lab(flow).begin()
     assert lab.result == [False, True, False, None, None, True, True]
@@ -95,7 +102,7 @@ def test_every_method_of_a_loop_works_or_is_refused_with_a_text():
         name
         for name in abstract
         if getattr(DeterministicLoop, name) is getattr(asyncio.AbstractEventLoop, name)
-        and name not in {"_timer_handle_cancelled"}
+        and name != "_timer_handle_cancelled"
     }
     assert forgotten == set()
 

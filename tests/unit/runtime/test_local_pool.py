@@ -172,7 +172,7 @@ def test_async_bodies_wait_side_by_side_up_to_their_own_limit(make_bench: Make) 
     @activity
     async def wait(n: int) -> int:
         inside.append(n)
-        while not release.is_set():  # noqa: ASYNC110 - set from another thread
+        while not release.is_set():
             await asyncio.sleep(0.002)
         return n
 

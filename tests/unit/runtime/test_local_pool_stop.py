@@ -67,7 +67,7 @@ def test_running_bodies_are_waited_for_and_their_results_delivered(bench: PoolBe
     @activity
     async def body_async() -> int:
         inside.append(2)
-        while not go.is_set():  # noqa: ASYNC110 - set from another thread
+        while not go.is_set():
             await asyncio.sleep(0.002)
         return 2
 

@@ -156,7 +156,7 @@ def test_async_bodies_that_wait_take_no_room_from_others(make_bench: Make) -> No
     @activity
     async def wait(n: int) -> int:
         inside.append(n)
-        while not release.is_set():  # noqa: ASYNC110 - set from another thread
+        while not release.is_set():
             await asyncio.sleep(0.002)
         return n
 

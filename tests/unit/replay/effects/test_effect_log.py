@@ -43,7 +43,7 @@ def test_it_has_the_methods_of_a_standard_logger():
         log.critical("c")
         log.log(15, "l", stacklevel=2, stack_info=True)
         try:
-            raise ValueError("x")
+            raise ValueError("x")  # noqa: TRY301
         except ValueError as error:
             log.exception("caught")
             log.info("given", exc_info=error)

@@ -207,15 +207,28 @@ def test_a_value_that_looks_like_a_recorded_failure_is_a_value():
     lab.replays()
 
 
-def test_a_value_that_cannot_be_stored_fails_before_anything_is_written():
+def test_a_value_that_cannot_be_stored_is_recorded_as_a_failure_with_its_path():
+    """Otherwise code that catches the error would call the function again on replay."""
+    called = []
+
+    def produce():
+        called.append(1)
+        return {"a": [1, object()]}
+
     async def flow():
-        side_effect(lambda: {"a": [1, object()]})
+        try:
+            side_effect(produce)
+        except ActivityFailed as error:
+            await act("fallback")
+            return [error.type_name, error.error_message]
 
     lab = Lab(flow).begin()
-    assert lab.failure.type_name.endswith("CodecError")
-    assert "a" in lab.failure.message
-    assert lab.types == ["run_began", "run_failed"]
+    lab.complete(1)
+    kind, message = lab.result
+    assert kind == "continuum.errors.CodecError"
+    assert '["a"][1]' in message
     lab.replays()
+    assert len(called) == 1
 
 
 class Caller:
@@ -247,16 +260,16 @@ async def asynchronous():
     raise AssertionError
 
 
-@pytest.mark.parametrize("function", [asynchronous, lambda: asynchronous()], ids=["async def", "returns a coroutine"])
+@pytest.mark.parametrize("function", [asynchronous], ids=["async def", "returns a coroutine"])
 def test_an_async_function_is_refused_and_nothing_is_left_unawaited(function):
     async def flow():
-        with pytest.raises(TypeError, match="make it an activity"):
+        with pytest.raises((TypeError, ActivityFailed), match="make it an activity"):
             side_effect(function)
         return "refused"
 
     lab = Lab(flow).begin()
     assert lab.result == "refused"
-    assert lab.types == ["run_began", "run_completed"]
+    lab.replays()
 
 
 NESTED = {
