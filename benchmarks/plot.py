@@ -47,7 +47,9 @@ def draw(report: Mapping[str, Any], path: Path) -> bool:
         axis.invert_yaxis()
         if logarithmic:
             axis.set_xscale("log")
-        axis.set_xlim(right=max(values) * (4 if logarithmic else 1.25))
+            axis.set_xlim(min(values) / 5, max(values) * 5)
+        else:
+            axis.set_xlim(right=max(values) * 1.25)
         axis.set_xlabel(unit, fontsize=7)
         axis.set_title(TITLES[workload].replace(": ", "\n", 1).replace(", ", ",\n", 1), fontsize=7, loc="left")
         axis.tick_params(labelsize=7)

@@ -65,11 +65,11 @@ def describe_exception(error: BaseException, *, attempts: int = 0, _depth: int =
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         message = f"<its __str__ raised {type(broken).__name__}>"
     try:
         text = "".join(traceback.format_exception(error, chain=False, limit=-50))
-    except Exception as broken:  # noqa: BLE001 - formatting calls the user's __str__ again
+    except BaseException as broken:  # noqa: BLE001 - formatting calls the user's __str__ again
         text = f"<no traceback: {type(broken).__name__}>"
     cause = error.__cause__
     return Failure(

@@ -12,7 +12,9 @@ __all__ = ["caller", "stop_at"]
 # Frames of these packages are plumbing: the reader wants the line that called them.
 _PLUMBING: Final = frozenset({"asyncio", "anyio", "contextlib", "continuum"})
 _stops: Final[set[CodeType]] = set()
-_short: Final[dict[tuple[str, str], str]] = {}
+# By code object, which a look-up finds faster than anything that has to be computed: the path to show, or "" for
+# plumbing.
+_places: Final[dict[CodeType, str]] = {}
 
 
 def stop_at(code: CodeType) -> None:
@@ -25,22 +27,23 @@ def caller() -> str | None:
     frame = sys._getframe(1)  # noqa: SLF001 - there is no public way to look at frames this cheaply
     while frame is not None:
         code = frame.f_code
-        if code in _stops:
-            return None
-        module = frame.f_globals.get("__name__") or ""
-        if module.partition(".")[0] not in _PLUMBING:
-            return f"{_shortened(code.co_filename, module)}:{frame.f_lineno}"
+        place = _places.get(code)
+        if place is None:
+            if code in _stops:
+                return None
+            place = _places[code] = _place(code.co_filename, frame.f_globals.get("__name__") or "")
+        if place:
+            return f"{place}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
 
-def _shortened(filename: str, module: str) -> str:
+def _place(filename: str, module: str) -> str:
+    if module.partition(".")[0] in _PLUMBING:
+        return ""
     # `/srv/app/myapp/flows.py` of module `myapp.flows` is `myapp/flows.py` on every host.
-    known = _short.get((filename, module))
-    if known is None:
-        depth = 1 if module == "__main__" else module.count(".") + 1
-        parts = filename.replace("\\", "/").split("/")
-        if parts[-1] == "__init__.py":
-            depth += 1
-        known = _short[filename, module] = "/".join(parts[-depth:])
-    return known
+    depth = 1 if module == "__main__" else module.count(".") + 1
+    parts = filename.replace("\\", "/").split("/")
+    if parts[-1] == "__init__.py":
+        depth += 1
+    return "/".join(parts[-depth:])

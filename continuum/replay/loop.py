@@ -249,6 +249,8 @@ class DeterministicLoop(SchedulingLoop):
 
     def due_timers(self, now: int) -> list[int]:
         """Return the open timers due by then, in the order they are to fire."""
+        if not self._timer_heap:
+            return []
         return [command for fire_at, command in sorted(self._timer_heap) if fire_at <= now and command in self.timers]
 
     # -- async generators ----------------------------------------------------------------------------------------------

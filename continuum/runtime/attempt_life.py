@@ -92,6 +92,14 @@ class AttemptLife:
 
     def run(self, job: Job) -> None:
         """Run a job of a ``def`` on this thread, to its end."""
+        try:
+            self._run(job)
+        except BaseException as error:
+            # A bug of ours. An attempt must end some way: a job that is held and forgotten waits for ever.
+            logger.exception("%r met an unexpected error", job)
+            self.body_raised(job, error)
+
+    def _run(self, job: Job) -> None:
         task, activity = job.task, job.activity
         if activity is None:
             self.refuse_unknown(job)
@@ -131,7 +139,7 @@ class AttemptLife:
         probe("attempt.returned")
         try:
             payload = self._encode(activity, result)
-        except Exception as error:  # noqa: BLE001 - encoding calls properties and constructors of users' classes
+        except BaseException as error:  # noqa: BLE001 - encoding calls properties and constructors of users' classes
             if job.end():
                 self.fail(job, describe_body_error(error, job.task.attempt, permanent=True))
             return
@@ -154,11 +162,11 @@ class AttemptLife:
         """Whether the job's key has a result, or cannot be looked up now; either way the body is not to run."""
         try:
             payload = self.find_result(job)
-        except ContinuumError as error:
-            if not error.transient:
+        except Exception as error:  # noqa: BLE001 - a driver's bug ends an attempt, not a thread
+            if isinstance(error, ContinuumError) and error.transient:
+                self._reporter.put(partial(self._again, job), after=_PUT_OFF)
+            else:
                 self.body_raised(job, error)
-                return True
-            self._reporter.put(partial(self._again, job), after=_PUT_OFF)
             return True
         if payload is None:
             return False

@@ -4,6 +4,7 @@ Two forms of one thing. `Backlog` knows no limits and costs a deque operation fo
 `LimitedBacklog` looks, at each step, for the best job whose queue has room.
 """
 
+import contextlib
 import heapq
 import itertools
 import threading
@@ -92,13 +93,18 @@ class Backlog:
         """Remove and return the last ones."""
         removed: list[Job] = []
         excess = self.startable() - keep
-        while excess > 0:
-            try:
-                removed.append(heapq.heappop(self._below)[2] if self._below else self._plain.pop())
-            except IndexError:
-                break
+        while excess > 0 and (removed_one := self._pop_last()) is not None:
+            removed.append(removed_one)
             excess -= 1
         return removed
+
+    def _pop_last(self) -> Job | None:
+        # The end of a heap is a leaf: not always the last of all, but never the first, and taking it is atomic.
+        for line in (self._below, self._plain, self._above):
+            with contextlib.suppress(IndexError):
+                found = line.pop()
+                return found if isinstance(found, Job) else found[2]
+        return None
 
 
 class QueueLimits:

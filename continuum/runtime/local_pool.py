@@ -25,11 +25,12 @@ from continuum.journal.protocol import Journal
 from continuum.journal.requests import Hint, HintKind
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.policies import ActivityPolicy
-from continuum.model.tasks import ClaimedTask, TaskOutcome
+from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
 from continuum.runtime.attempt_life import AttemptLife
 from continuum.runtime.backlog import Backlog, LimitedBacklog, QueueLimits, Waiting
 from continuum.runtime.job import Job, Key
 from continuum.runtime.pool_loop import BodyLoop
+from continuum.runtime.pool_places import Places
 from continuum.runtime.pool_settings import PoolSettings
 from continuum.runtime.pool_threads import BodyThreads
 from continuum.runtime.pool_watch import Watch
@@ -39,9 +40,6 @@ __all__ = ["LocalPool", "PoolSettings"]
 
 logger = logging.getLogger("continuum.runtime")
 
-# Work for this long may wait here; more is left to other dispatchers.
-_BACKLOG_SECONDS: Final = 0.25
-_LONGEST_BACKLOG: Final = 4096
 # At the end of a stop the journal gets at least this long to hear what is left to say.
 _LAST_WORDS: Final = 1.0
 
@@ -80,7 +78,6 @@ class LocalPool:
         self._settings = settings
         self._lock = threading.Lock()  # of _held
         self._held: dict[tuple[RunId, int], Job] = {}
-        self._reserved: dict[str | None, int] = {}  # by queue if queues are limited; the turns thread's own
         self._stopping = False
         self._hungry: frozenset[str | None] = frozenset()
         self._reporter = Reporter()
@@ -93,7 +90,6 @@ class LocalPool:
             max_result_bytes=settings.max_result_bytes,
         )
         limits = None if queues is None else QueueLimits(queues)
-        self._limits = limits
         self._for_threads: Waiting = Backlog() if limits is None else LimitedBacklog(limits)
         self._for_loop: Waiting = Backlog() if limits is None else LimitedBacklog(limits)
         self._threads = BodyThreads(
@@ -111,12 +107,19 @@ class LocalPool:
             freed=self._freed,
             rested=self._rested,
         )
+        self._limits = limits
+        self._places = Places(
+            registry=registry,
+            threads=(self._threads, self._for_threads),
+            loop=(self._loop, self._for_loop),
+            limits=limits,
+        )
         self._watch = Watch(
             threads=self._threads,
             loop=self._loop,
             life=self._life,
             heartbeat_interval=settings.heartbeat_interval.total_seconds(),
-            ticked=self._shed,
+            ticked=self._tick,
         )
 
     # ------------------------------------------------------------------ life
@@ -151,35 +154,22 @@ class LocalPool:
 
     # ------------------------------------------------------------------ seen from the turns thread
 
-    def reserve(self, policy: ActivityPolicy) -> bool:
+    def reserve(self, order: TaskOrder) -> bool:
         """Whether a task may be inserted as claimed for this pool; if so, a place is kept for it."""
+        policy = order.policy
         if self._stopping or (policy.executor or self._settings.executor) != "local":
             return False
-        queue, at_once = None, self.concurrency
-        if self.queues is not None:
-            queue = policy.queue
-            limit = self.queues.get(queue)
-            if limit is None:
-                return False
-            at_once = min(limit, at_once)
-        reserved = self._reserved.get(queue, 0)
-        if reserved + self._depth(queue) >= max(at_once, self._quick(at_once)):
+        if self.queues is not None and policy.queue not in self.queues:
             return False
-        self._reserved[queue] = reserved + 1
-        return True
+        return self._places.reserve(order.activity, policy)
 
-    def unreserve(self, policy: ActivityPolicy) -> None:
+    def unreserve(self, order: TaskOrder) -> None:
         """Give back a place: the task was not inserted."""
-        queue = None if self.queues is None else policy.queue
-        self._reserved[queue] = max(0, self._reserved.get(queue, 0) - 1)
+        self._places.unreserve(order.activity, order.policy)
 
     def submit(self, tasks: Sequence[ClaimedTask]) -> None:
         """Execute tasks whose places were reserved; their commit is acknowledged."""
-        if self.queues is None:
-            self._reserved[None] = max(0, self._reserved.get(None, 0) - len(tasks))
-        else:
-            for task in tasks:
-                self.unreserve(task.policy)
+        self._places.take(tasks)
         self.adopt(tasks)
 
     def cancel(self, run_id: RunId, command: int) -> None:
@@ -246,15 +236,7 @@ class LocalPool:
 
     def room(self) -> dict[str | None, int]:
         """Return how many claimed tasks would begin soon, by queue; under None if queues are not limited."""
-        if self._stopping:
-            return {}
-        free = max(self._threads.free, 0)
-        limits = self._limits
-        if limits is None:
-            return {None: max(0, max(free, self._quick(self.concurrency)) - self._depth(None))}
-        with limits.lock:
-            found = {queue: min(limits.room(queue), free) for queue in limits.limits}
-        return {queue: max(0, count - self._depth(queue)) for queue, count in found.items()}
+        return {} if self._stopping else self._places.room()
 
     def ask_for_room(self, queues: AbstractSet[str | None]) -> bool:
         """Return whether one of these has room; if not, call ``on_room`` as soon as one has."""
@@ -271,7 +253,7 @@ class LocalPool:
     @property
     def queued(self) -> int:
         """How many tasks wait here."""
-        return self._depth(None)
+        return self._places.depth(None)
 
     @property
     def strays(self) -> int:
@@ -323,15 +305,6 @@ class LocalPool:
         if job.activity is not None and job.activity.is_async:
             self._loop.cancel(job)
 
-    def _depth(self, queue: str | None) -> int:
-        return self._for_threads.depth(queue) + self._for_loop.depth(queue)
-
-    def _quick(self, at_once: int) -> int:
-        """Return how many tasks ``at_once`` threads get through soon, by recent experience."""
-        if not self._threads.measured:
-            return 0
-        return min(_LONGEST_BACKLOG, int(at_once * _BACKLOG_SECONDS / max(self._threads.average, 1e-6)))
-
     def _freed(self) -> None:
         waiting = self._for_threads.startable()
         if waiting:
@@ -352,11 +325,11 @@ class LocalPool:
         self._hungry = frozenset()
         return True
 
-    def _shed(self) -> None:
-        """Put back what would wait for long here: activities have turned out slower than they were."""
-        keep = max(self.concurrency, self._quick(self.concurrency))
-        if self._for_threads.depth() > 2 * keep:
-            self._put_back(self._for_threads.trim(keep))
+    def _tick(self) -> None:
+        """Once a second: put back what would wait for long; try again what threads could not be started for."""
+        self._put_back(self._places.excess())
+        self._reporter.nudge()
+        self._freed()
 
     def _put_back(self, jobs: Sequence[Job]) -> None:
         unstarted = [job for job in jobs if job.end()]

@@ -30,6 +30,11 @@ logger = logging.getLogger("continuum.runtime")
 
 # How long cancelled bodies may take to clean up when the pool stops.
 _CLEAN_UP: Final = 1.0
+# Weight of the newest duration in the average; before so many bodies it says nothing.
+_NEWEST: Final = 0.1
+_ENOUGH: Final = 20
+# After a failure to start the loop, the next try.
+_START_PAUSE: Final = 0.5
 
 
 class BodyLoop:
@@ -55,6 +60,10 @@ class BodyLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._ending = False  # the thread is to end
+        self._start_at = 0.0
+        self._ended = 0
+        self._average = 0.0
         self._tasks: dict[Job, asyncio.Task[None] | None] = {}  # without strays; written by the loop's thread only
         self._strays: set[asyncio.Task[None]] = set()
 
@@ -83,9 +92,19 @@ class BodyLoop:
         return len(self._strays)
 
     @property
+    def capacity(self) -> int:
+        """How many bodies can run at once; none while the loop cannot be started."""
+        return self._concurrency if time.monotonic() >= self._start_at else 0
+
+    @property
     def free(self) -> int:
         """How many more bodies could run at once."""
-        return self._concurrency - len(self._tasks)
+        return self.capacity - len(self._tasks)
+
+    @property
+    def pace(self) -> float | None:
+        """Recent duration of a body, in seconds; None before there were enough of them."""
+        return self._average if self._ended >= _ENOUGH else None
 
     def stop(self, timeout: float) -> bool:
         """Wait for the bodies, then cancel those that are left; return whether all ended by themselves."""
@@ -99,6 +118,7 @@ class BodyLoop:
             left = finished.result(timeout + 2 * _CLEAN_UP)
         except TimeoutError:
             left = True  # a body blocks the loop itself
+        self._ending = True
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_CLEAN_UP)
         return not left
@@ -106,21 +126,36 @@ class BodyLoop:
     # ------------------------------------------------------------------ the thread
 
     def _call(self, callback: Callable[[], None]) -> None:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._run_loop, args=(self._loop,), name="continuum-async-activities", daemon=True
-                )
-                self._thread.start()
-        with contextlib.suppress(RuntimeError):  # closed: the pool has stopped
-            self._loop.call_soon_threadsafe(callback)
+        loop = self._loop or self._start()
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed: the pool has stopped
+                loop.call_soon_threadsafe(callback)
 
-    @staticmethod
-    def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    def _start(self) -> asyncio.AbstractEventLoop | None:
+        with self._lock:
+            if self._loop is not None or time.monotonic() < self._start_at:
+                return self._loop
+            loop: asyncio.AbstractEventLoop | None = None
+            try:
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(
+                    target=self._run_loop, args=(loop,), name="continuum-async-activities", daemon=True
+                )
+                thread.start()
+            except (RuntimeError, OSError, MemoryError) as error:
+                # Threads or descriptors have run out. What waits is begun at the watch's next tick, or put back.
+                if loop is not None:
+                    loop.close()
+                self._start_at = time.monotonic() + _START_PAUSE
+                logger.warning("the loop of async activities could not be started (%s)", error)
+                return None
+            self._loop, self._thread = loop, thread
+            return loop
+
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            self._run_on(loop)
             left = asyncio.all_tasks(loop)
             for task in left:
                 task.cancel()
@@ -130,6 +165,16 @@ class BodyLoop:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+    def _run_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop until the pool stops it: asyncio lets SystemExit of any task end it, and bodies may stop it."""
+        while True:
+            try:
+                loop.run_forever()
+            except BaseException:
+                logger.exception("something that runs on the loop of async activities tried to end it")
+            if self._ending or loop.is_closed():
+                return
 
     def _fill(self) -> None:
         while len(self._tasks) < self._concurrency:
@@ -185,8 +230,8 @@ class BodyLoop:
             answer: partial[None]
             try:
                 answer = partial(settle, self._life.find_result(job))
-            except ContinuumError as error:
-                if error.transient and not job.ended:
+            except Exception as error:
+                if isinstance(error, ContinuumError) and error.transient and not job.ended:
                     raise
                 answer = partial(settle, None, error)
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -208,6 +253,9 @@ class BodyLoop:
     def _left(self, job: Job) -> None:
         if job in self._tasks:
             del self._tasks[job]
+            if job.started is not None:
+                self._ended += 1
+                self._average += (time.monotonic() - job.started - self._average) * _NEWEST
             self._over(job)
             if self._waiting.startable():
                 asyncio.get_running_loop().call_soon(self._fill)

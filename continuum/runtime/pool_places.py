@@ -31,6 +31,8 @@ _SOON: Final = 0.25
 _LONGEST_BACKLOG: Final = 4096
 # Counting long bodies costs a microsecond a dozen, and a reservation is made for every task.
 _COUNT_EVERY: Final = 0.02
+_THREADS: Final = 0
+_LOOP: Final = 1
 
 
 class Bodies(Protocol):
@@ -53,14 +55,19 @@ class Bodies(Protocol):
 
 
 class _Count:
-    """Bodies of one kind at one moment: how many are brisk, in all and by limited queue."""
+    """Bodies of one kind at one moment: how many are brisk; how many of each limited queue are long."""
 
-    def __init__(self, bodies: Bodies, limits: QueueLimits | None, now: float) -> None:
-        long = [job for job in bodies.jobs() if job.started is not None and now - job.started > _SOON]
-        self.at = now
-        self.capacity = max(0, bodies.capacity)
-        self.brisk = max(0, self.capacity - len(long))
-        self.long = Counter(job.task.policy.queue for job in long) if limits is not None else Counter[str]()
+    def __init__(self, bodies: Bodies, others: Bodies, limits: QueueLimits | None) -> None:
+        self.at = time.monotonic()
+        long = self._long(bodies)
+        self.brisk = max(0, bodies.capacity - len(long))
+        # Of a limited queue, threads and loop together run only so many.
+        self.long = Counter[str]()
+        if limits is not None:
+            self.long.update(job.task.policy.queue for job in (*long, *self._long(others)))
+
+    def _long(self, bodies: Bodies) -> list[Job]:
+        return [job for job in bodies.jobs() if job.started is not None and self.at - job.started > _SOON]
 
 
 class Places:
@@ -75,7 +82,7 @@ class Places:
         limits: QueueLimits | None,
     ) -> None:
         self._find = registry.find_activity
-        self._kinds = (threads, loop)  # by `is_async`
+        self._kinds = (threads, loop)
         self._limits = limits
         self._counts: list[_Count | None] = [None, None]
         self._reserved: tuple[Counter[str | None], Counter[str | None]] = (Counter(), Counter())
@@ -84,12 +91,11 @@ class Places:
 
     def reserve(self, activity: str, policy: ActivityPolicy) -> bool:
         """Whether one more task may wait; if so, a place is kept for it."""
-        kind = self._is_async(activity)
+        kind = self._kind(activity)
         bodies, waiting = self._kinds[kind]
-        now = time.monotonic()
         count = self._counts[kind]
-        if count is None or now - count.at > _COUNT_EVERY:
-            count = self._counts[kind] = _Count(bodies, self._limits, now)
+        if count is None or time.monotonic() - count.at > _COUNT_EVERY:
+            count = self._counts[kind] = self._count(kind)
         queue, brisk = None, count.brisk
         if self._limits is not None:
             queue = policy.queue
@@ -103,7 +109,7 @@ class Places:
     def unreserve(self, activity: str, policy: ActivityPolicy) -> None:
         """Give back a place that was kept."""
         queue = None if self._limits is None else policy.queue
-        reserved = self._reserved[self._is_async(activity)]
+        reserved = self._reserved[self._kind(activity)]
         if reserved[queue] > 0:
             reserved[queue] -= 1
 
@@ -119,11 +125,11 @@ class Places:
 
         Nobody can say of which kind the tasks will be that a claim brings, so this is what the threads can take.
         """
-        bodies, limits = self._kinds[False][0], self._limits
+        bodies, limits = self._kinds[_THREADS][0], self._limits
         free = max(bodies.free, 0)
         if limits is None:
             pace = bodies.pace
-            quick = 0 if pace is None or not free else _bound(self._count(False).brisk, pace)
+            quick = 0 if pace is None else _bound(self._count(_THREADS).brisk, pace)
             return {None: max(0, max(free, quick) - self.depth(None))}
         with limits.lock:
             found = {queue: min(limits.room(queue), free) for queue in limits.limits}
@@ -140,7 +146,7 @@ class Places:
         for kind, (bodies, waiting) in enumerate(self._kinds):
             if not waiting.depth():
                 continue
-            count, pace = self._count(bool(kind)), bodies.pace
+            count, pace = self._count(kind), bodies.pace
             if limits is None:
                 keep = _bound(count.brisk, pace)
                 if waiting.depth() > 2 * keep:
@@ -154,12 +160,12 @@ class Places:
 
     # ------------------------------------------------------------------ inner
 
-    def _is_async(self, name: str) -> bool:
+    def _kind(self, name: str) -> int:
         activity = self._find(name)
-        return activity is not None and activity.is_async
+        return _LOOP if activity is not None and activity.is_async else _THREADS
 
-    def _count(self, kind: bool) -> _Count:  # noqa: FBT001 - an index
-        return _Count(self._kinds[kind][0], self._limits, time.monotonic())
+    def _count(self, kind: int) -> _Count:
+        return _Count(self._kinds[kind][0], self._kinds[1 - kind][0], self._limits)
 
     def _brisk(self, count: _Count, queue: str) -> int:
         assert self._limits is not None

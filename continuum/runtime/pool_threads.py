@@ -33,6 +33,8 @@ _NEWEST: Final = 0.1
 _GUESS: Final = 0.001
 # Before so many jobs the average says nothing.
 _ENOUGH: Final = 20
+# After a failure to start a thread (too many processes, no memory), the next try.
+_START_PAUSE: Final = 0.5
 # Jobs that one thread must get through between two looks to be left alone (`_LONG` at half a millisecond a look).
 _BRISK: Final = 3
 
@@ -78,6 +80,8 @@ class BodyThreads:
         self._started = 0
         self._seen = 0
         self._stopping = False
+        self._start_at = 0.0
+        self._measured = False
         self.average = _GUESS
         self._strays: list[_Thread] = []
 
@@ -91,7 +95,7 @@ class BodyThreads:
         if not self._wake():
             if not self._threads:
                 self._start()
-            return len(self._threads) < self._concurrency
+            return len(self._threads) < self.capacity
         return count > 1
 
     def spread(self, count: int) -> None:
@@ -108,7 +112,7 @@ class BodyThreads:
         taken = sum(thread.taken for thread in self._threads)
         progress, self._seen = taken - self._seen, taken
         waiting = self._waiting.startable()
-        if not waiting or not (self._idle or len(self._threads) < self._concurrency):
+        if not waiting or not (self._idle or len(self._threads) < self.capacity):
             return False
         if act and progress < _BRISK:
             self.spread(waiting)
@@ -120,14 +124,23 @@ class BodyThreads:
         return len(self._strays)
 
     @property
-    def measured(self) -> bool:
-        """Whether ``average`` is more than a guess."""
-        return sum(thread.taken for thread in self._threads) >= _ENOUGH
+    def pace(self) -> float | None:
+        """``average``, or None while it is a guess."""
+        if not self._measured:
+            if sum(thread.taken for thread in self._threads) < _ENOUGH:
+                return None
+            self._measured = True
+        return self.average
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs can run at once; fewer than wished while no more threads can be started."""
+        return self._concurrency if time.monotonic() >= self._start_at else len(self._threads)
 
     @property
     def free(self) -> int:
         """How many more jobs could run at once."""
-        return self._concurrency - len(self.jobs())
+        return self.capacity - len(self.jobs())
 
     def jobs(self) -> list[Job]:
         """Return the jobs that run now, without those of strays."""
@@ -195,7 +208,7 @@ class BodyThreads:
 
     def _start(self) -> bool:
         with self._lock:
-            if len(self._threads) >= self._concurrency or self._stopping:
+            if len(self._threads) >= self.capacity or self._stopping:
                 return False
             self._started += 1
             new = _Thread()
@@ -203,7 +216,15 @@ class BodyThreads:
                 target=self._work, args=(new,), name=f"continuum-activities-{self._started}", daemon=True
             )
             self._threads.append(new)
-        new.thread.start()
+        try:
+            new.thread.start()
+        except (RuntimeError, MemoryError) as error:
+            # What waits is begun by the threads there are, or at the watch's next tick, or put back.
+            with self._lock:
+                self._threads.remove(new)
+            self._start_at = time.monotonic() + _START_PAUSE
+            logger.warning("no thread could be started for activities (%s); %d run", error, len(self._threads))
+            return False
         return True
 
     def _work(self, me: _Thread) -> None:
@@ -220,7 +241,11 @@ class BodyThreads:
             me.taken += 1
             if not job.ended:
                 me.job = job
-                run(job)
+                try:
+                    run(job)
+                except BaseException:
+                    # `run` sees to the end of the job; nothing may end the thread.
+                    logger.exception("%r met an unexpected error", job)
                 if job.contested:
                     # Given up, perhaps: then `abandon` has seen this very job here, or comes too late to.
                     with self._lock:

@@ -63,6 +63,12 @@ class Reporter:
             self._open += 1
             self._push(_Item(report, give_up), after)
 
+    def nudge(self) -> None:
+        """Try again to start a thread, if there was none to be had."""
+        with self._change:
+            if self._heap and not self._idle:
+                self._grow()
+
     @property
     def pending(self) -> int:
         """How many reports are not over yet."""
@@ -76,6 +82,8 @@ class Reporter:
         """
         with self._change:
             self._ending = True
+            if self._heap and not self._idle:
+                self._grow()
             self._heap = [(0.0, ticket, item) for _, ticket, item in self._heap]
             heapq.heapify(self._heap)
             self._change.notify_all()
@@ -92,9 +100,19 @@ class Reporter:
         heapq.heappush(self._heap, (time.monotonic() + after, next(self._ticket), item))
         if self._idle:
             self._change.notify()
-        elif self._threads < self._most:
+        else:
+            self._grow()
+
+    def _grow(self) -> None:
+        if self._threads >= self._most:
+            return
+        thread = threading.Thread(target=self._work, name=f"continuum-reports-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()  # it waits for the lock
+        except (RuntimeError, MemoryError) as error:
+            logger.warning("no thread could be started for reports (%s); %d wait", error, len(self._heap))
+        else:
             self._threads += 1
-            threading.Thread(target=self._work, name=f"continuum-reports-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
         with self._change:
@@ -131,15 +149,22 @@ class Reporter:
     def _call(self, item: _Item) -> float | None:
         try:
             again = item.report()
-        except Exception as error:
+        except BaseException as error:
             if isinstance(error, ContinuumError) and error.transient:
                 logger.warning("the journal is away (%s); an attempt is reported again in %.1f s", error, item.pause)
             else:
                 item.bugs += 1
                 logger.exception("an attempt could not be reported; try %d of %d", item.bugs, _MOST_BUGS)
                 if item.bugs >= _MOST_BUGS:
-                    if item.give_up is not None:
-                        item.give_up()
+                    self._give_up(item)
                     return None
             again, item.pause = item.pause, min(item.pause * 2, _LONGEST_PAUSE)
         return again
+
+    @staticmethod
+    def _give_up(item: _Item) -> None:
+        if item.give_up is not None:
+            try:
+                item.give_up()
+            except BaseException:
+                logger.exception("an attempt that could not be reported could not be let go of either")

@@ -10,6 +10,7 @@ Two kinds of sessions:
 # Invariant: no connection crosses a fork. A child starts with a new pool and leaves its parent's sockets alone.
 """
 
+import re
 import select
 import threading
 import time
@@ -23,19 +24,29 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import URL
 
-from continuum.errors import JournalBusy, JournalError, JournalUnavailable, SchemaOutdated
+from continuum.errors import (
+    ConfigError,
+    ContinuumError,
+    JournalBusy,
+    JournalError,
+    JournalUnavailable,
+    SchemaOutdated,
+)
 from continuum.journal.postgres.forks import forget_after_fork
 from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.names import Names, Statement
 
 __all__ = [
+    "IDENTITY",
     "LINE_LOCK_TIMEOUT",
     "SETTINGS",
     "STORE_LOCK_TIMEOUT",
     "UNSET",
     "Database",
     "Session",
+    "as_configured",
     "execute_plain",
+    "place_of",
     "translate",
     "translated",
 ]
@@ -71,12 +82,30 @@ POOL_SIZE: Final = 8  # sessions kept; more are opened when more threads ask at 
 POOL_OVERFLOW: Final = 24
 POOL_PATIENCE: Final = 30.0  # seconds a thread waits for one
 
+# Two servers may have a database of one name; the moment at which the tables came about they do not share.
+IDENTITY: Final = """
+    select current_database()::text, (extract(epoch from migrated_at) * 1000000)::bigint from continuum_schema
+"""
+
 _UUID_TEXT: Final = psycopg2.extensions.new_type((2950,), "CONTINUUM_UUID", psycopg2.STRING)
 
 _BUSY_CLASSES: Final = frozenset({"40", "53", "55"})
 _CONNECTION_CLASSES: Final = frozenset({"08", "57"})
 _QUERY_CANCELLED: Final = "57014"
 _READ_ONLY: Final = "25006"  # a standby, or a primary that has become one
+# The server is there and does not let us in: the name, the password or the database is wrong, or pg_hba.conf says no.
+_NOT_LET_IN: Final = frozenset({"28000", "28P01", "3D000"})
+# libpq gives no code for what is refused while connecting, only the server's words.
+_REFUSALS: Final = (
+    (
+        re.compile(
+            r'FATAL:  (?:password|Peer|Ident) authentication failed for user "|fe_sendauth: no password supplied'
+        ),
+        "28P01",
+    ),
+    (re.compile(r'FATAL:  role ".*" does not exist|FATAL:  no pg_hba.conf entry for '), "28000"),
+    (re.compile(r'FATAL:  database ".*" does not exist'), "3D000"),
+)
 _NO_TABLES: Final = frozenset({"42P01", "42703", "3F000"})
 
 
@@ -94,7 +123,9 @@ def translate(error: BaseException, names: Names | None = None) -> JournalError:
         if isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError)) or (
             type(cause).__name__ in {"OperationalError", "InterfaceError"}
         ):
-            return JournalUnavailable(f"the database cannot be reached: {first}", sqlstate=None)
+            refused = next((code for words, code in _REFUSALS if words.search(str(cause))), None)
+            what = "cannot be reached" if refused is None else "lets nobody in like this"
+            return JournalUnavailable(f"the database {what}: {first}", sqlstate=refused)
         return JournalError(f"the driver refused a statement: {first}", sqlstate=None)
     if code in _NO_TABLES:
         place = "" if names is None else f" in schema {names.quoted}"
@@ -103,9 +134,24 @@ def translate(error: BaseException, names: Names | None = None) -> JournalError:
         return SchemaOutdated(message, sqlstate=code)
     if code[:2] in _BUSY_CLASSES or code == _QUERY_CANCELLED:
         return JournalBusy(f"the database refused for now ({code}): {first}", sqlstate=code)
-    if code[:2] in _CONNECTION_CLASSES or code == _READ_ONLY:
+    if code[:2] in _CONNECTION_CLASSES or code == _READ_ONLY or code in _NOT_LET_IN:
         return JournalUnavailable(f"the database cannot answer now ({code}): {first}", sqlstate=code)
     return JournalError(f"the database refused a statement ({code}): {first}", sqlstate=code)
+
+
+def as_configured(error: JournalError, place: str) -> ContinuumError:
+    """Return the error to raise when a database is used for the first time: a refused login is no outage then.
+
+    Later on it may be one (a password is being changed, a database restored), and is waited for.
+    """
+    if error.fields.get("sqlstate") in _NOT_LET_IN:
+        return ConfigError(f"{error.message}: check the user, the password and the database in the URL ({place})")
+    return error
+
+
+def place_of(url: URL) -> str:
+    """Return where the database is, without a password."""
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
 
 
 @contextmanager
@@ -153,6 +199,7 @@ class Database:
 
     def __init__(self, url: URL, *, schema: str, engine: Engine | None, application_name: str) -> None:
         self.url = url
+        self._identity: tuple[Any, ...] | None = None
         self.names = Names(schema)
         self._given = engine
         self._application_name = application_name
@@ -170,7 +217,14 @@ class Database:
     @property
     def place(self) -> str:
         """Where the database is, without a password."""
-        return f"{self.url.host or 'localhost'}:{self.url.port or 5432}/{self.url.database or ''}"
+        return place_of(self.url)
+
+    def identity(self, *, again: bool = False) -> tuple[Any, ...]:
+        """Return what tells these tables from those of another database or server; asked for once, or again."""
+        if self._identity is None or again:
+            with self.session() as session:
+                self._identity = session.execute(self.names.qualify(IDENTITY))[0]
+        return self._identity
 
     # -------------------------------------------------------------- pinned sessions
 

@@ -14,12 +14,12 @@ import psycopg2.extensions
 from sqlalchemy import Connection, Engine, exc, text
 from sqlalchemy.orm import Session, scoped_session
 
-from continuum.errors import ConfigError
-from continuum.journal.postgres.database import translate
+from continuum.errors import ConfigError, JournalError, SchemaOutdated
+from continuum.journal.postgres.database import IDENTITY, Database, translate
 from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.names import Names
 
-__all__ = ["Joined", "join"]
+__all__ = ["Joined", "check_same_database", "join"]
 
 _PARAMETER: Final = re.compile(r"\$(\d+)")
 # Every colon of ours is escaped for SQLAlchemy's text(), and `:p1::text` means nothing to it.
@@ -31,7 +31,12 @@ _ADVICE: Final = (
 
 
 class Joined(Protocol):
-    """A caller's open transaction."""
+    """A caller's open transaction.
+
+    :ivar physical: the driver's connection, one and the same as long as it stays open.
+    """
+
+    physical: Any
 
     def run(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Execute one statement with numbered parameters (``$1``), its tables not qualified, and return its rows."""
@@ -53,36 +58,37 @@ def join(connection: Any, names: Names) -> Joined:
     if isinstance(connection, Engine) or "psycopg_pool.ConnectionPool" in types:
         raise ConfigError(f"connection= is {kind}, which has no transaction of its own: {_ADVICE}")
     if isinstance(connection, (psycopg2.extensions.connection, psycopg2.extensions.cursor)):
-        return _Driver(_psycopg2_cursors(connection), names)
+        return _Driver(*_psycopg2_cursors(connection), names)
     if types & {"psycopg.Connection", "psycopg.Cursor"}:
-        return _Driver(_psycopg3_cursors(connection), names)
+        return _Driver(*_psycopg3_cursors(connection), names)
     if types & {"sqlalchemy.PoolProxiedConnection", "sqlalchemy._ConnectionFairy"}:
         return join(connection.driver_connection, names)
     if type(connection).__module__.startswith("django.") and hasattr(connection, "cursor"):
-        return _Driver(connection.cursor, names)
+        return _Driver(connection.cursor, connection, names)
     raise ConfigError(f"connection= is {kind}, which cannot be joined: {_ADVICE}")
 
 
-def _psycopg2_cursors(given: Any) -> Callable[[], Any]:
+def _psycopg2_cursors(given: Any) -> tuple[Callable[[], Any], Any]:
     connection = given.connection if isinstance(given, psycopg2.extensions.cursor) else given
     if connection.async_:
         raise ConfigError("connection= is an asynchronous psycopg2 connection: pass one opened without async_=1")
     # A caller's cursor_factory may return dicts; ours must return tuples.
-    return lambda: connection.cursor(cursor_factory=psycopg2.extensions.cursor)
+    return lambda: connection.cursor(cursor_factory=psycopg2.extensions.cursor), connection
 
 
-def _psycopg3_cursors(given: Any) -> Callable[[], Any]:
+def _psycopg3_cursors(given: Any) -> tuple[Callable[[], Any], Any]:
     # psycopg 3 is the caller's: it is loaded if there is such a connection, and we never import it ourselves.
     psycopg = sys.modules["psycopg"]
     connection = given if isinstance(given, psycopg.Connection) else given.connection
     # A cursor of the plain class: a caller's cursor_factory may bind on the client, its row_factory return dicts.
-    return lambda: psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row)
+    return lambda: psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row), connection
 
 
 class _Driver:
     """A connection of a driver with ``%(name)s`` parameters."""
 
-    def __init__(self, cursors: Callable[[], Any], names: Names) -> None:
+    def __init__(self, cursors: Callable[[], Any], physical: Any, names: Names) -> None:
+        self.physical = physical
         self._cursors = cursors
         self._names = names
 
@@ -97,7 +103,7 @@ class _Driver:
                 return [tuple(_plain(value) for value in row) for row in cursor.fetchall()]
         except Exception as error:
             if _is_driver_error(error):
-                raise translate(error, self._names) from error
+                raise _refused(error, self._names) from error
             raise
 
 
@@ -107,6 +113,7 @@ class _SQLAlchemy:
     def __init__(self, connection: Connection, names: Names) -> None:
         if connection.dialect.name != "postgresql":
             raise ConfigError(f"connection= belongs to a {connection.dialect.name} database: {_ADVICE}")
+        self.physical = connection.connection.driver_connection
         self._connection = connection
         self._names = names
 
@@ -119,7 +126,33 @@ class _SQLAlchemy:
             rows = self._connection.execute(text(call), _numbered(values))
             return [tuple(_plain(value) for value in row) for row in rows]
         except exc.DBAPIError as error:
-            raise translate(error, self._names) from error
+            raise _refused(error, self._names) from error
+
+
+def check_same_database(joined: Joined, database: Database) -> None:
+    """Raise ``ConfigError`` if the caller's transaction is one of another database, where the write would be lost."""
+    found = joined.run(IDENTITY, ())
+    theirs = tuple(found[0]) if found else ()
+    # Tables that have been migrated meanwhile are still ours.
+    if theirs != tuple(database.identity()) and theirs != tuple(database.identity(again=True)):
+        where = f"database {theirs[0]!r}" if theirs and theirs[0] != database.identity()[0] else "another server"
+        raise ConfigError(f"connection= belongs to {where}, and this journal is at {database.place}: {_ADVICE}")
+
+
+def _refused(error: Exception, names: Names) -> JournalError:
+    """Return the error to raise: what a caller's own transaction cannot do, it cannot do later either."""
+    known = translate(error, names)
+    match known.fields.get("sqlstate"):
+        case "25P02":
+            message = "your transaction has failed before, and Postgres executes nothing more in it: roll it back"
+            return JournalError(message, sqlstate="25P02")
+        case "25006":
+            message = "your transaction is read-only, or on a standby: pass the connection of one that may write"
+            return JournalError(message, sqlstate="25006")
+        case _ if isinstance(known, SchemaOutdated):
+            return SchemaOutdated(f"{known.message}; or connection= belongs to another database", **known.fields)
+        case _:
+            return known
 
 
 def _numbered(values: Sequence[Any]) -> dict[str, Any]:

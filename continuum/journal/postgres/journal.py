@@ -8,8 +8,8 @@ from weakref import WeakSet
 
 from sqlalchemy import Engine
 
-from continuum.errors import ConfigError, SchemaOutdated
-from continuum.journal.postgres.database import Database
+from continuum.errors import ConfigError, JournalUnavailable, SchemaOutdated
+from continuum.journal.postgres.database import Database, as_configured
 from continuum.journal.postgres.forks import forget_after_fork
 from continuum.journal.postgres.lines import PostgresLine
 from continuum.journal.postgres.notify import PostgresEars, Speaker
@@ -73,8 +73,11 @@ class PostgresJournal:
         """Return the database's time, having seen that this release and the tables fit."""
         asked = self.clock.monotonic_us()
         names = self._database.names
-        with self._database.session() as session:
-            rows = session.execute(names.qualify(_CHECK))
+        try:
+            with self._database.session() as session:
+                rows = session.execute(names.qualify(_CHECK))
+        except JournalUnavailable as error:
+            raise as_configured(error, self._database.place) from error
         if not rows:
             raise SchemaOutdated(f"{names.quoted}.continuum_schema is empty: {names.migrate_advice}")
         [(form, release, now, now_us, encoding, server)] = rows

@@ -84,6 +84,9 @@ def whole(statement: str) -> str:
         try:
             statement.encode()
         except UnicodeEncodeError as error:
-            piece = ascii(statement[max(0, error.start - 20) : error.end + 20])
-            raise JournalError(f"a value holds half a surrogate pair, which is no text: {piece}") from error
+            piece = ascii(error.object[error.start : error.end])
+            # Never the statement around it: it may hold others' values.
+            raise JournalError(
+                f"a value holds half a surrogate pair ({piece}), which is no text; remove or encode it"
+            ) from None
     return statement

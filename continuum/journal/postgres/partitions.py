@@ -57,22 +57,24 @@ def create_partitions(connection: Connection, names: Names, *, months_ahead: int
         with connection.begin():
             execute_plain(connection, "set local lock_timeout = '10s'")
             connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            execute_plain(
-                connection,
-                f"create table if not exists {names.quoted}.continuum_events_default"
-                f" partition of {names.quoted}.continuum_events default",
-            )
-            if _is_attached(connection, names, month):
+            # Looked for first: creating asks for rights even where there is nothing to create.
+            if not _is_attached(connection, names, "continuum_events_default"):
+                execute_plain(
+                    connection,
+                    f"create table {names.quoted}.continuum_events_default"
+                    f" partition of {names.quoted}.continuum_events default",
+                )
+            if _is_attached(connection, names, month.name):
                 continue
             _create(connection, names, month)
             made.append(month.name)
     return made
 
 
-def _is_attached(connection: Connection, names: Names, month: Month) -> bool:
+def _is_attached(connection: Connection, names: Names, table: str) -> bool:
     found = connection.execute(
         text("select 1 from pg_inherits where inhrelid = to_regclass(:name)"),
-        {"name": f"{names.quoted}.{month.name}"},
+        {"name": f"{names.quoted}.{table}"},
     )
     return found.first() is not None
 

@@ -8,11 +8,12 @@ no conflict ever becomes an error, for an error would undo the caller's work wit
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakSet
 
 from continuum.errors import RunNotFound, RunTerminal
 from continuum.journal.postgres import history
 from continuum.journal.postgres.database import Database
-from continuum.journal.postgres.joins import join
+from continuum.journal.postgres.joins import check_same_database, join
 from continuum.journal.postgres.literals import integer, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
@@ -133,6 +134,8 @@ class PostgresRuns:
         self._database = database
         self._clock = clock
         self._payloads = payloads
+        # Connections of callers that have been seen to lead to this database.
+        self._ours: WeakSet[Any] = WeakSet()
 
     def start(self, run: NewRun, *, connection: Any = None) -> tuple[RunId, bool]:
         """Write a run, once per run id and once per idempotency key."""
@@ -224,7 +227,11 @@ class PostgresRuns:
 
     def _run(self, statement: Statement, arguments: list[Any], connection: Any) -> list[tuple[Any, ...]]:
         if connection is not None:
-            return join(connection, self._database.names).run(statement.sql, arguments)
+            joined = join(connection, self._database.names)
+            if joined.physical not in self._ours:
+                check_same_database(joined, self._database)
+                self._ours.add(joined.physical)
+            return joined.run(statement.sql, arguments)
         return self._database.run(
             statement, *[integer(one) if isinstance(one, int) else text(one) for one in arguments]
         )

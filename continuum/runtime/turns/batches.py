@@ -119,4 +119,4 @@ class Batches:
 
 
 def _size(events: Sequence[Event]) -> int:
-    return sum(len(event.payload) for event in events if event.payload is not None)
+    return sum([len(event.payload) for event in events if event.payload is not None])

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from continuum.model.ids import RunId
-from continuum.model.policies import ActivityPolicy
-from continuum.model.tasks import ClaimedTask, TaskOutcome
+from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
 
 __all__ = ["Pool"]
 
@@ -13,10 +12,10 @@ __all__ = ["Pool"]
 class Pool(Protocol):
     """The local pool as seen from the turns thread. No method blocks."""
 
-    def reserve(self, policy: ActivityPolicy) -> bool:
+    def reserve(self, order: TaskOrder) -> bool:
         """Whether a task may be inserted as claimed for this pool; if so, a place is kept for it."""
 
-    def unreserve(self, policy: ActivityPolicy) -> None:
+    def unreserve(self, order: TaskOrder) -> None:
         """Give back a place: the task was not inserted."""
 
     def submit(self, tasks: Sequence[ClaimedTask]) -> None:

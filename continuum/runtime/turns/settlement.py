@@ -155,7 +155,7 @@ class Settlement:
             if slot.commit is not None:
                 for order in slot.commit.decision.orders:
                     if order.command in slot.commit.claimed:
-                        pool.unreserve(order.policy)
+                        pool.unreserve(order)
             for outcome in (*slot.flown, *slot.results):
                 pool.hand_in(outcome)
         self._table.land(slot)

@@ -134,7 +134,7 @@ class Turner:
             return None
         pool = self._pool
         claimed = (
-            frozenset(order.command for order in decision.orders if pool.reserve(order.policy))
+            frozenset(order.command for order in decision.orders if pool.reserve(order))
             if pool is not None and decision.orders
             else frozenset()
         )

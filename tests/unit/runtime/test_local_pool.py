@@ -10,9 +10,9 @@ import pytest
 
 from continuum.declare.activities import activity
 from continuum.declare.attempts import current_attempt
-from continuum.model.policies import ActivityPolicy
+from continuum.model.tasks import TaskOrder
 from tests.support.eventually import eventually
-from tests.support.pools import Gate, PoolBench
+from tests.support.pools import Gate, PoolBench, order_of
 
 Make = Callable[..., PoolBench]
 
@@ -270,12 +270,19 @@ def test_a_stale_outcome_is_handed_in_and_nothing_is_written(bench: PoolBench) -
 # ------------------------------------------------------------------ reserving
 
 
+def order(**policy: Any) -> TaskOrder:
+    @activity(**policy)
+    def body() -> None: ...
+
+    return order_of(1, body)
+
+
 def test_a_pool_keeps_places_only_as_far_as_it_can_use_them_soon(make_bench: Make) -> None:
     bench = make_bench(concurrency=3)
-    policy = ActivityPolicy()
-    assert [bench.pool.reserve(policy) for _ in range(4)] == [True, True, True, False]
-    bench.pool.unreserve(policy)
-    assert bench.pool.reserve(policy)
+    wanted = order()
+    assert [bench.pool.reserve(wanted) for _ in range(4)] == [True, True, True, False]
+    bench.pool.unreserve(wanted)
+    assert bench.pool.reserve(wanted)
 
 
 def test_a_pool_that_has_been_fast_keeps_more_places_and_a_slow_one_fewer(make_bench: Make) -> None:
@@ -287,12 +294,12 @@ def test_a_pool_that_has_been_fast_keeps_more_places_and_a_slow_one_fewer(make_b
     bench.submit(short, *[()] * 50)
     bench.outcomes(50)
     bench.pool._threads.average = 0.001
-    policy = ActivityPolicy()
-    assert sum(bench.pool.reserve(policy) for _ in range(1000)) == 500  # a quarter of a second's work
+    wanted = order()
+    assert sum(bench.pool.reserve(wanted) for _ in range(1000)) == 500  # a quarter of a second's work
     bench.pool._threads.average = 1e-9
-    assert sum(bench.pool.reserve(policy) for _ in range(5000)) == 4096 - 500
+    assert sum(bench.pool.reserve(wanted) for _ in range(5000)) == 4096 - 500
     bench.pool._threads.average = 60.0
-    assert not bench.pool.reserve(policy)
+    assert not bench.pool.reserve(wanted)
 
 
 def test_a_submit_uses_up_the_places_kept_for_it(make_bench: Make) -> None:
@@ -303,19 +310,20 @@ def test_a_submit_uses_up_the_places_kept_for_it(make_bench: Make) -> None:
     def block() -> None:
         gate()
 
-    assert all(bench.pool.reserve(block.policy) for _ in range(2))
+    wanted = order_of(1, block)
+    assert all(bench.pool.reserve(wanted) for _ in range(2))
     bench.submit(block, (), ())
     gate.expect(2)
-    assert all(bench.pool.reserve(block.policy) for _ in range(2))
-    assert not bench.pool.reserve(block.policy)
+    assert all(bench.pool.reserve(wanted) for _ in range(2))
+    assert not bench.pool.reserve(wanted)
     gate.open()
 
 
 def test_places_are_kept_only_for_local_activities_of_served_queues(make_bench: Make) -> None:
     bench = make_bench(queues={"fast": 2})
-    assert bench.pool.reserve(ActivityPolicy(queue="fast"))
-    assert not bench.pool.reserve(ActivityPolicy(queue="slow"))
-    assert not bench.pool.reserve(ActivityPolicy(queue="fast", executor="celery"))
+    assert bench.pool.reserve(order(queue="fast"))
+    assert not bench.pool.reserve(order(queue="slow"))
+    assert not bench.pool.reserve(order(queue="fast", executor="celery"))
     other = make_bench(executor="celery")
-    assert not other.pool.reserve(ActivityPolicy())
-    assert other.pool.reserve(ActivityPolicy(executor="local"))
+    assert not other.pool.reserve(order())
+    assert other.pool.reserve(order(executor="local"))

@@ -44,7 +44,7 @@ def test_what_would_be_last_is_trimmed_first() -> None:
     backlog.push([job(1), job(2, priority=-10), job(3, priority=50), job(4)])
     assert {item.task.command for item in backlog.trim(2)} == {2, 4}
     assert backlog.trim(2) == []
-    assert {item.task.command for item in backlog.trim(0)} == {1} or backlog.startable() <= 1
+    assert {item.task.command for item in backlog.trim(0)} == {1, 3}
 
 
 def test_a_limited_queue_gives_no_more_than_its_limit_and_starves_no_other() -> None:
@@ -163,7 +163,11 @@ def test_a_limited_queue_counts_threads_and_async_bodies_together(make_bench: Ma
 
 def test_places_of_a_limited_queue_are_kept_by_its_own_limit(make_bench: Make) -> None:
     bench = make_bench(concurrency=8, queues={"slow": 1, "fast": 3})
-    slow, fast = ActivityPolicy(queue="slow"), ActivityPolicy(queue="fast")
+
+    @activity
+    def body() -> None: ...
+
+    slow, fast = (order_of(1, body.options(queue=queue)) for queue in ("slow", "fast"))
     assert [bench.pool.reserve(slow) for _ in range(2)] == [True, False]
     assert [bench.pool.reserve(fast) for _ in range(4)] == [True, True, True, False]
     bench.pool.unreserve(slow)
@@ -206,8 +210,8 @@ def test_work_that_turns_out_slow_is_put_back_for_others(make_bench: Make) -> No
 
     tasks = bench.submit(block, *range(12))
     gate.expect(2)
-    eventually(lambda: bench.pool.queued == 2, timeout=5)
-    eventually(lambda: len(bench.tasks.held(bench.worker)) == 4)
-    assert {(row.attempt, row.claimed_by) for row in map(bench.row, tasks[4:]) if row} == {(1, None)}
+    eventually(lambda: bench.pool.queued == 0, timeout=5)
+    eventually(lambda: len(bench.tasks.held(bench.worker)) == 2)
+    assert {(row.attempt, row.claimed_by) for row in map(bench.row, tasks[2:]) if row} == {(1, None)}
     gate.open()
-    assert sorted(int(outcome.payload or "") for outcome in bench.outcomes(4)) == [0, 1, 2, 3]
+    assert sorted(int(outcome.payload or "") for outcome in bench.outcomes(2)) == [0, 1]

@@ -9,7 +9,7 @@ from continuum.declare.activities import activity
 from continuum.declare.attempts import current_attempt
 from continuum.journal.requests import HintKind
 from tests.support.eventually import eventually
-from tests.support.pools import Gate, PoolBench
+from tests.support.pools import Gate, PoolBench, order_of
 
 Make = Callable[..., PoolBench]
 
@@ -44,9 +44,10 @@ def test_a_stopping_pool_accepts_nothing_and_puts_late_submissions_back(bench: P
     def body() -> None: ...
 
     late = bench.claimed(body)
-    assert bench.pool.reserve(body.policy)
+    wanted = order_of(1, body)
+    assert bench.pool.reserve(wanted)
     bench.pool._stopping = True  # as after stop() has begun: the commit's answer arrives only now
-    assert not bench.pool.reserve(body.policy)
+    assert not bench.pool.reserve(wanted)
     assert bench.pool.room() == {}
     bench.pool.submit(late)
     bench.nothing_held()

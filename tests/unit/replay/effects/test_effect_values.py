@@ -260,7 +260,11 @@ async def asynchronous():
     raise AssertionError
 
 
-@pytest.mark.parametrize("function", [asynchronous], ids=["async def", "returns a coroutine"])
+@pytest.mark.parametrize(
+    "function",
+    [asynchronous, lambda: asynchronous()],  # noqa: PLW0108 - a plain function that returns a coroutine
+    ids=["async def", "returns a coroutine"],
+)
 def test_an_async_function_is_refused_and_nothing_is_left_unawaited(function):
     async def flow():
         with pytest.raises((TypeError, ActivityFailed), match="make it an activity"):
