@@ -191,3 +191,58 @@ def test_an_unreachable_database_is_named_without_its_password() -> None:
         assert "secret" not in str(raised.value)
     with pytest.raises(JournalUnavailable):
         upgrade("postgresql://me:secret@127.0.0.1:1/shop")
+
+
+# -- what migrate() says about it --------------------------------------------------------------------------------------
+
+
+def test_the_owner_of_the_schema_needs_no_right_on_the_database(empty_database_url: str) -> None:
+    name = sqlalchemy.make_url(empty_database_url).database
+    role = f"owner_of_{name}"
+    execute(empty_database_url, f"create role {role} login password 'test'")
+    try:
+        execute(empty_database_url, f"create schema app authorization {role}")
+        url = (
+            sqlalchemy.make_url(empty_database_url)
+            .set(username=role, password="test")
+            .render_as_string(hide_password=False)
+        )
+        assert upgrade(url, "app") == "0001"
+    finally:
+        execute(empty_database_url, f"drop owned by {role} cascade")
+        execute(empty_database_url, f"drop role {role}")
+
+
+def test_migrating_tables_of_a_later_release_asks_for_an_upgrade_of_the_package(database_url: str) -> None:
+    execute(database_url, "update continuum_alembic_version set version_num = '9999'")
+    with pytest.raises(SchemaOutdated, match="upgrade the package") as refused:
+        upgrade(database_url)
+    assert "9999" in str(refused.value)
+
+
+def test_migrating_tables_of_a_later_format_does_not_call_them_up_to_date(database_url: str) -> None:
+    execute(database_url, "update continuum_schema set format = 99, release = '9.9'")
+    with pytest.raises(SchemaOutdated, match=r"99.*upgrade the package"):
+        upgrade(database_url)
+
+
+@pytest.mark.parametrize("change", ["update continuum_schema set format = 0", "delete from continuum_schema"])
+def test_a_format_that_no_migration_wrote_is_not_answered_with_migrate(database_url: str, change: str) -> None:
+    execute(database_url, change)
+    with pytest.raises(SchemaOutdated, match="somebody has changed it") as refused:
+        upgrade(database_url)
+    assert "run `continuum migrate`" not in str(refused.value)
+
+
+def test_a_database_that_does_not_exist_is_a_mistake_in_the_url(postgres_url: str) -> None:
+    url = sqlalchemy.make_url(postgres_url).set(database="nowhere").render_as_string(hide_password=False)
+    assert "nowhere" in complaint(url, ConfigError)
+    with pytest.raises(ConfigError, match="nowhere"):
+        upgrade(url)
+
+
+def test_a_user_who_does_not_exist_is_a_mistake_in_the_url(database_url: str) -> None:
+    url = sqlalchemy.make_url(database_url).set(username="nobody_here", password="secret")
+    said = complaint(url.render_as_string(hide_password=False), ConfigError)
+    assert "nobody_here" in said
+    assert "secret" not in said

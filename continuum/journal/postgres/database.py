@@ -97,12 +97,7 @@ _READ_ONLY: Final = "25006"  # a standby, or a primary that has become one
 _NOT_LET_IN: Final = frozenset({"28000", "28P01", "3D000"})
 # libpq gives no code for what is refused while connecting, only the server's words.
 _REFUSALS: Final = (
-    (
-        re.compile(
-            r'FATAL:  (?:password|Peer|Ident) authentication failed for user "|fe_sendauth: no password supplied'
-        ),
-        "28P01",
-    ),
+    (re.compile(r"FATAL:  (?:password|Peer|Ident) authentication failed for |fe_sendauth: no password"), "28P01"),
     (re.compile(r'FATAL:  role ".*" does not exist|FATAL:  no pg_hba.conf entry for '), "28000"),
     (re.compile(r'FATAL:  database ".*" does not exist'), "3D000"),
 )

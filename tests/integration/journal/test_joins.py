@@ -16,11 +16,12 @@ from sqlalchemy.pool import NullPool
 
 from continuum.errors import ConfigError, JournalError, JournalUnavailable, RunNotFound, SchemaOutdated
 from continuum.journal.open import migrate_database, open_journal
-from continuum.journal.postgres.joins import join
+from continuum.journal.postgres.joins import check_same_database, join
 from continuum.journal.postgres.names import Names
 from continuum.journal.protocol import PostResult
 from continuum.model.events import EventType
 from continuum.model.messages import NewMessage
+from tests.support.databases import Databases
 from tests.support.journals import Desk
 
 NAMES = Names("public")
@@ -243,3 +244,65 @@ def test_a_connection_to_another_kind_of_database_is_refused() -> None:
     with engine.connect() as connection, pytest.raises(ConfigError, match="sqlite"):
         join(connection, NAMES)
     engine.dispose()
+
+
+@each_door
+def test_a_connection_of_another_database_is_refused_before_anything_is_written(
+    desk: Desk, databases: Databases, door: Any
+) -> None:
+    with databases.fresh() as elsewhere, opened(door, elsewhere) as (transaction, connection):
+        new = desk.new_run()
+        with pytest.raises(ConfigError, match=r"connection= belongs to database"):
+            desk.journal.runs.start(new, connection=connection)
+        transaction.commit()
+        with closing(open_journal(elsewhere)) as journal:
+            assert journal.runs.find(new.id) is None
+
+
+def test_a_database_of_the_same_name_on_another_server_is_another(desk: Desk, database_url: str) -> None:
+    with opened(psycopg2_plain, database_url) as (_, connection):
+        database = desk.journal._database  # type: ignore[attr-defined]
+        name, _ = database.identity()
+        joined = join(connection, NAMES)
+        database._identity = (name, 1)
+        check_same_database(joined, database)  # they have been migrated since: asked again, and the same
+        elsewhere = type("Elsewhere", (), {"identity": lambda *_, **__: (name, 1), "place": "db:5432/shop"})()
+        with pytest.raises(ConfigError, match="another server"):
+            check_same_database(joined, elsewhere)
+
+
+def test_a_connection_without_the_tables_may_be_the_wrong_one(desk: Desk, empty_database_url: str) -> None:
+    with (
+        opened(psycopg2_plain, empty_database_url) as (_, connection),
+        pytest.raises(SchemaOutdated, match="or connection= belongs to another database"),
+    ):
+        desk.journal.runs.start(desk.new_run(), connection=connection)
+
+
+@each_door
+def test_a_transaction_that_has_failed_is_to_be_rolled_back(desk: Desk, database_url: str, door: Any) -> None:
+    with opened(door, database_url) as (_, connection):
+        desk.journal.runs.start(desk.new_run(), connection=connection)
+        with pytest.raises(Exception, match=r"nowhere|aborted"):  # the driver's own error
+            execute_badly(connection)
+        with pytest.raises(JournalError, match="roll it back") as refused:
+            desk.journal.runs.start(desk.new_run(), connection=connection)
+        assert not refused.value.transient
+
+
+def test_a_read_only_transaction_is_no_outage(desk: Desk, database_url: str) -> None:
+    with opened(psycopg2_plain, database_url) as (_, connection):
+        connection.set_session(readonly=True)
+        with pytest.raises(JournalError, match="read-only") as refused:
+            desk.journal.runs.start(desk.new_run(), connection=connection)
+        assert not refused.value.transient
+
+
+def execute_badly(connection: Any) -> None:
+    statement = "select * from nowhere"
+    if hasattr(connection, "get_bind") or isinstance(connection, sqlalchemy.Connection):
+        connection.execute(sqlalchemy.text(statement))
+    elif hasattr(connection, "cursor"):
+        connection.cursor().execute(statement)
+    else:
+        connection.execute(statement)

@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from continuum.errors import JournalError
 from continuum.journal.open import open_journal
 from continuum.journal.postgres.partitions import months_from
 from continuum.model.events import EventType
@@ -121,3 +123,19 @@ def test_a_month_is_dropped_without_tearing_a_history(desk: Desk, sql: Sql) -> N
     kept = desk.make_run()
     sql("delete from continuum_events where run_id = %s", old)
     assert desk.types(kept) == ["run_started"]
+
+
+def test_a_role_that_may_only_write_rows_finds_the_months_that_are_there(database_url: str, sql: Sql) -> None:
+    role = f"writer_{make_url(database_url).database}"
+    sql(f"create role {role} login password 'test'")
+    try:
+        sql(f"grant select, insert, update, delete on all tables in schema public to {role}")
+        url = make_url(database_url).set(username=role, password="test").render_as_string(hide_password=False)
+        with closing(open_journal(url)) as journal:
+            assert journal.upkeep.ensure_partitions(months_ahead=3) == []
+            with pytest.raises(JournalError, match="42501"):
+                journal.upkeep.ensure_partitions(months_ahead=4)
+            assert journal.upkeep.discard_dead_mail() == 0
+    finally:
+        sql(f"drop owned by {role}")
+        sql(f"drop role {role}")
