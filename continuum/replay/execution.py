@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
+import msgspec
+
 from continuum.errors import CodecError, ReplayDriftError
 from continuum.model.codec import check_size, same_payload
 from continuum.model.decisions import Decision
@@ -110,7 +112,7 @@ class Execution:
         if self._input is not None or not events or events[0].type != EventType.RUN_STARTED:
             message = "replay() takes the history of a run, from run_started on, once"
             raise ValueError(message)
-        started = Started.parse(events[0].payload or "")
+        started = _parse_started(events[0].payload)
         if started.loop_version > LOOP_VERSION:
             message = (
                 f"the history was recorded by a newer release (loop version {started.loop_version}, this one knows"
@@ -318,6 +320,14 @@ class Execution:
             ledger.cancelled += [command for command in sorted(loop.activities) if command not in ledger.orders]
         evict_loop(loop)
         self._main = loop.main = None
+
+
+def _parse_started(payload: str | None) -> Started:
+    try:
+        return Started.parse(payload or "")
+    except msgspec.MsgspecError as error:
+        message = f"run_started cannot be read: {error}"
+        raise CodecError(message, path="run_started") from error
 
 
 def _same_end(kind: EventType, recorded: str | None, ours: str | None) -> bool:

@@ -12,9 +12,9 @@ __all__ = ["caller", "stop_at"]
 # Frames of these packages are plumbing: the reader wants the line that called them.
 _PLUMBING: Final = frozenset({"asyncio", "anyio", "contextlib", "continuum"})
 _stops: Final[set[CodeType]] = set()
-# By code object, which a look-up finds faster than anything that has to be computed: the path to show, or "" for
-# plumbing.
-_places: Final[dict[CodeType, str]] = {}
+# By code object, which a look-up finds faster than anything that has to be computed: its file, and the path to show,
+# or "" for plumbing. The file, since equal functions at the same line of two files are equal code objects.
+_places: Final[dict[CodeType, tuple[str, str]]] = {}
 
 
 def stop_at(code: CodeType) -> None:
@@ -27,13 +27,14 @@ def caller() -> str | None:
     frame = sys._getframe(1)  # noqa: SLF001 - there is no public way to look at frames this cheaply
     while frame is not None:
         code = frame.f_code
-        place = _places.get(code)
-        if place is None:
+        known = _places.get(code)
+        if known is None or known[0] != code.co_filename:
             if code in _stops:
                 return None
-            place = _places[code] = _place(code.co_filename, frame.f_globals.get("__name__") or "")
-        if place:
-            return f"{place}:{frame.f_lineno}"
+            place = _place(code.co_filename, frame.f_globals.get("__name__") or "")
+            known = _places[code] = (code.co_filename, place)
+        if known[1]:
+            return f"{known[1]}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return None
 

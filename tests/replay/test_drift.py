@@ -276,6 +276,12 @@ def test_a_recorded_result_that_cannot_be_decoded_is_a_codec_error(history):
             replay(recorded, broken(history, index, payload="{broken"), inline=inline)
 
 
+def test_a_beginning_that_cannot_be_read_is_a_codec_error(history):
+    for payload in ("{", "[]", None):
+        with pytest.raises(CodecError, match="run_started"):
+            replay(recorded, broken(history, 0, payload=payload))
+
+
 def test_a_history_of_a_newer_loop_is_refused(history):
     text = history[0].payload.replace('"seed"', '"loop_version":99,"seed"')
     with pytest.raises(ReplayDriftError, match="newer release"):

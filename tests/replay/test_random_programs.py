@@ -29,7 +29,7 @@ def test_a_program_replays_as_it_was_recorded(seed):
         assert again(seed, lab.history, inline=inline) == (trace, [], (last.state, last.wake_at))
 
 
-@often
+@settings(max_examples=50, deadline=None)
 @given(seeds)
 def test_every_prefix_replays_to_the_decision_it_ended_with(seed):
     lab, trace = recorded(seed)

@@ -127,14 +127,18 @@ class ActivityFuture(asyncio.Future[T], Generic[T]):
                 raise self._loop.ledger.fail(_undecodable(self, error)) from error  # type: ignore[attr-defined]
             self.set_result(value)
             return
+        try:
+            failure = Failure.parse(payload or "")
+        except Exception as error:
+            raise self._loop.ledger.fail(_undecodable(self, error)) from error  # type: ignore[attr-defined]
         unheard = not self._callbacks
-        self.set_exception(_failed(self.activity, Failure.parse(payload or "{}")))
+        self.set_exception(_failed(self.activity, failure))
         if unheard:
             self._loop.watch(self)  # type: ignore[attr-defined]
 
 
 def _undecodable(future: ActivityFuture[Any], error: Exception) -> CodecError:
-    message = f"the result of activity {future.activity} (command {future.command}) cannot be decoded: {error}"
+    message = f"the outcome of activity {future.activity} (command {future.command}) cannot be decoded: {error}"
     return CodecError(message, path=getattr(error, "path", "") or "result")
 
 

@@ -407,7 +407,7 @@ def test_the_workflow_cannot_evict_itself():
 
 
 def test_a_process_with_a_coroutine_that_cannot_be_ended_can_end():
-    """At its end Python throws into every coroutine it finds; by then `asyncio.sleep` is gone, and this loop is fast."""
+    """At its end Python throws into every coroutine it finds; `asyncio.sleep` is gone by then."""
     script = """
 import asyncio
 from continuum.replay.eviction import count_immortals

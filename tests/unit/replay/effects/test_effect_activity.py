@@ -187,6 +187,16 @@ def test_a_result_that_cannot_be_decoded_stops_the_run_and_cannot_be_caught():
         assert not lab.ended
 
 
+def test_a_failure_that_cannot_be_decoded_stops_the_run_too():
+    async def flow():
+        await act("a")
+
+    for payload in ("{", "[]", None):
+        lab = Lab(flow).begin()
+        with pytest.raises(CodecError, match="outcome of activity a"):
+            lab.deliver(EventType.ACTIVITY_FAILED, 0, "a", payload)
+
+
 def test_a_decoder_may_raise_anything():
     def decode(payload):
         raise ZeroDivisionError(payload)
