@@ -9,6 +9,7 @@ process in one set, where ten thousand parked runs would have ten thousand equal
 """
 
 import asyncio
+import contextvars
 from collections import deque
 from typing import Any, Generic, TypeVar
 
@@ -49,8 +50,23 @@ class Timer(asyncio.TimerHandle):
 
     __slots__ = ("command", "fire_at")
 
-    def __init__(self, command: int, fire_at: int, *call: Any) -> None:
-        super().__init__(fire_at / 1_000_000, *call)
+    def __init__(
+        self,
+        command: int,
+        fire_at: int,
+        call: tuple[Any, tuple[Any, ...]],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        # What the constructors of TimerHandle and Handle set, without their calls to get_debug(): a replay makes many.
+        self._callback, self._args = call
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+        self._when = fire_at / 1_000_000
+        self._scheduled = True
         self.command = command
         self.fire_at = fire_at
 

@@ -154,7 +154,7 @@ class SchedulingLoop(RefusingLoop):
                 raise
             command = -1
         fire_at = ledger.now + duration
-        timer = Timer(command, fire_at, callback, args, self, context)
+        timer = Timer(command, fire_at, (callback, args), self, context)
         self.timers[command] = timer
         heapq.heappush(self._timer_heap, (fire_at, command))
         return timer
@@ -185,6 +185,9 @@ class SchedulingLoop(RefusingLoop):
     ) -> asyncio.Task[Any]:
         """Return a task of this loop. Options such as ``eager_start`` are passed on."""
         ledger = self.ledger
+        if isinstance(coro, asyncio.Future):
+            # `group.create_task(charge(order))`: an activity that was called is under way, and not a coroutine.
+            coro = _outcome_of(coro)
         if ledger.barred is not None and not self.dead:
             if hasattr(coro, "close"):
                 coro.close()
@@ -340,6 +343,10 @@ def _is_in_wait_for() -> bool:
             break
         frame = frame.f_back  # type: ignore[assignment]
     return frame is not None and frame.f_code is asyncio.wait_for.__code__
+
+
+async def _outcome_of(future: asyncio.Future[Any]) -> Any:
+    return await future
 
 
 def _microseconds(seconds: float) -> int:

@@ -1,8 +1,8 @@
 """Here lives the activity effect: a call is a command at once, and a future of its outcome."""
 
 import asyncio
-from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from continuum.errors import ActivityCancelled, ActivityFailed, ActivityTimedOut, CodecError
 from continuum.model.events import EventType
@@ -57,7 +57,21 @@ def schedule(
     return future
 
 
-class ActivityFuture(asyncio.Future[T], Generic[T]):
+if TYPE_CHECKING:
+
+    class _Future(asyncio.Future[T], Coroutine[Any, Any, T]):
+        """To a type checker a call is a coroutine as well: `TaskGroup.create_task` takes it, on this loop."""
+
+        def send(self, value: Any, /) -> Any: ...
+        def throw(self, *args: Any) -> Any: ...
+        def close(self) -> None: ...
+        def __await__(self) -> Generator[Any, None, T]: ...
+else:
+    # Only the name is generic: a future takes no parameters when a class is made of it with slots.
+    _Future = asyncio.Future
+
+
+class ActivityFuture(_Future[T], Generic[T]):
     """The outcome of a scheduled activity: await it, gather it, wait for it, shield it, or cancel it.
 
     Awaiting raises ``ActivityFailed``, ``ActivityTimedOut`` or ``ActivityCancelled`` if there is no result. Cancelling
