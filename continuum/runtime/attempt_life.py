@@ -104,8 +104,12 @@ class AttemptLife:
         if activity is None:
             self.refuse_unknown(job)
             return
-        if task.idempotency_key is not None and self._has_result(job):
-            return
+        if task.idempotency_key is not None:
+            if self._has_result(job):
+                return
+            if job.ended:  # given up while its key was looked up
+                job.contested = True
+                return
         if task.policy.transactional:
             self._run_in_transaction(job, activity)
             return

@@ -25,7 +25,8 @@ class Job:
 
     :ivar worker: under whose id it was claimed; a process that lost its lease has a new one since.
     :ivar activity: None if this process does not have the code.
-    :ivar started: monotonic time at which the body began; None before.
+    :ivar taken: monotonic time at which a thread or the loop took it up; None before.
+    :ivar started: monotonic time at which the body began; None before, and while its key is looked up.
     :ivar beaten: monotonic time of its last sign of life.
     :ivar contested: whether somebody came to end it and was too late.
     """
@@ -43,6 +44,7 @@ class Job:
         "flushed",
         "flushing",
         "started",
+        "taken",
         "task",
         "worker",
     )
@@ -58,6 +60,7 @@ class Job:
         self.worker = worker
         self.activity = activity
         self.attempt: Attempt | None = None
+        self.taken: float | None = None
         self.started: float | None = None
         self.beaten = 0.0
         self.ended = False
@@ -79,6 +82,11 @@ class Job:
         return self.task.run_id, self.task.command, self.task.attempt
 
     @property
+    def busy_since(self) -> float | None:
+        """Since when it has occupied a thread, or a place on the loop; monotonic."""
+        return self.taken if self.started is None else self.started
+
+    @property
     def posts(self) -> bool:
         """Whether its outcome has to be written by a transaction of its own instead of the run's next commit."""
         return self.task.idempotency_key is not None or self.task.policy.transactional
@@ -86,7 +94,8 @@ class Job:
     def begin(self, now: float) -> Attempt:
         """Note that the body begins, and return what it can learn about itself."""
         task = self.task
-        self.started = self.beaten = now
+        self.beaten = now  # first: the watch compares it as soon as the body has begun
+        self.started = now
         self.attempt = attempt = Attempt(
             number=task.attempt,
             run_id=task.run_id,

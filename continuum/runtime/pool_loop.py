@@ -22,6 +22,7 @@ from continuum.errors import ContinuumError
 from continuum.runtime.attempt_life import AttemptLife
 from continuum.runtime.backlog import Waiting
 from continuum.runtime.job import Job
+from continuum.runtime.pool_threads import START_PAUSE
 from continuum.runtime.reporter import Reporter
 
 __all__ = ["BodyLoop"]
@@ -33,8 +34,6 @@ _CLEAN_UP: Final = 1.0
 # Weight of the newest duration in the average; before so many bodies it says nothing.
 _NEWEST: Final = 0.1
 _ENOUGH: Final = 20
-# After a failure to start the loop, the next try.
-_START_PAUSE: Final = 0.5
 
 
 class BodyLoop:
@@ -146,7 +145,7 @@ class BodyLoop:
                 # Threads or descriptors have run out. What waits is begun at the watch's next tick, or put back.
                 if loop is not None:
                     loop.close()
-                self._start_at = time.monotonic() + _START_PAUSE
+                self._start_at = time.monotonic() + START_PAUSE
                 logger.warning("the loop of async activities could not be started (%s)", error)
                 return None
             self._loop, self._thread = loop, thread
@@ -189,6 +188,7 @@ class BodyLoop:
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:
+        job.taken = time.monotonic()
         self._tasks[job] = None
         task = _spawn(self._live(job))
         if not task.done():
@@ -253,9 +253,9 @@ class BodyLoop:
     def _left(self, job: Job) -> None:
         if job in self._tasks:
             del self._tasks[job]
-            if job.started is not None:
+            if job.taken is not None:
                 self._ended += 1
-                self._average += (time.monotonic() - job.started - self._average) * _NEWEST
+                self._average += (time.monotonic() - job.taken - self._average) * _NEWEST
             self._over(job)
             if self._waiting.startable():
                 asyncio.get_running_loop().call_soon(self._fill)

@@ -67,7 +67,7 @@ class _Count:
             self.long.update(job.task.policy.queue for job in (*long, *self._long(others)))
 
     def _long(self, bodies: Bodies) -> list[Job]:
-        return [job for job in bodies.jobs() if job.started is not None and self.at - job.started > _SOON]
+        return [job for job in bodies.jobs() if (job.busy_since or self.at) < self.at - _SOON]
 
 
 class Places:
@@ -117,6 +117,11 @@ class Places:
         """The tasks for which places were kept are here."""
         for task in tasks:
             self.unreserve(task.activity, task.policy)
+
+    @property
+    def reserved(self) -> int:
+        """How many places are kept."""
+        return sum(sum(kept.values()) for kept in self._reserved)
 
     # ------------------------------------------------------------------ what is there
 

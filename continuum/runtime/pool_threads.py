@@ -21,7 +21,7 @@ from typing import Final
 from continuum.runtime.backlog import Waiting
 from continuum.runtime.job import Job
 
-__all__ = ["BodyThreads"]
+__all__ = ["START_PAUSE", "BodyThreads"]
 
 logger = logging.getLogger("continuum.runtime")
 
@@ -33,8 +33,9 @@ _NEWEST: Final = 0.1
 _GUESS: Final = 0.001
 # Before so many jobs the average says nothing.
 _ENOUGH: Final = 20
-# After a failure to start a thread (too many processes, no memory), the next try.
-_START_PAUSE: Final = 0.5
+# After a failure to start a thread (too many processes, no memory), the next try. Longer than a tick of the watch,
+# which has to see the shortage to put back what waits.
+START_PAUSE: Final = 1.5
 # Jobs that one thread must get through between two looks to be left alone (`_LONG` at half a millisecond a look).
 _BRISK: Final = 3
 
@@ -148,7 +149,7 @@ class BodyThreads:
 
     def slow_down(self, now: float) -> None:
         """Let the average know of jobs that have not ended: all threads may be busy with long ones."""
-        running = [now - job.started for job in self.jobs() if job.started is not None]
+        running = [now - job.busy_since for job in self.jobs() if job.busy_since is not None]
         if len(running) >= self._concurrency:
             self.average = max(self.average, min(running))
 
@@ -222,7 +223,7 @@ class BodyThreads:
             # What waits is begun by the threads there are, or at the watch's next tick, or put back.
             with self._lock:
                 self._threads.remove(new)
-            self._start_at = time.monotonic() + _START_PAUSE
+            self._start_at = time.monotonic() + START_PAUSE
             logger.warning("no thread could be started for activities (%s); %d run", error, len(self._threads))
             return False
         return True
@@ -240,6 +241,7 @@ class BodyThreads:
                 continue
             me.taken += 1
             if not job.ended:
+                job.taken = began
                 me.job = job
                 try:
                     run(job)

@@ -91,21 +91,21 @@ class Watch:
             *((job, True) for job in self._threads.jobs()),
             *((job, False) for job in self._loop.jobs()),
         ]:
-            if job.started is not None:
-                soonest = min(soonest, self._check(job, now, in_thread=in_thread))
+            since = job.busy_since
+            if since is not None:
+                soonest = min(soonest, self._check(job, since, now, in_thread=in_thread))
         return soonest
 
     # ------------------------------------------------------------------ inner
 
-    def _check(self, job: Job, now: float, *, in_thread: bool) -> float:
-        assert job.started is not None
+    def _check(self, job: Job, since: float, now: float, *, in_thread: bool) -> float:
         policy = job.task.policy
-        soonest = job.started + policy.timeout.total_seconds()
+        soonest = since + policy.timeout.total_seconds()
         if now >= soonest:
             self._give_up(job, FailureKind.TIMED_OUT, in_thread=in_thread)
             return now + _TICK
-        if job.ended:
-            return soonest  # cancelled: only its thread is of interest
+        if job.ended or job.started is None:
+            return soonest  # cancelled, or its key is being looked up: only its thread is of interest
         if policy.heartbeat_timeout is not None:
             silent = job.beaten + policy.heartbeat_timeout.total_seconds()
             if now >= silent:
