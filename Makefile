@@ -8,6 +8,8 @@
 
 PYTHON ?=
 ARGS ?=
+# Test processes; each one that crashes dispatchers starts some of its own.
+WORKERS ?= auto
 
 # 0 if it is new enough and can make virtual environments (Debian splits that off into python3-venv).
 GOOD := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -28,7 +30,7 @@ demo: env
 	$(BIN)/continuum demo $(ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .
