@@ -5,7 +5,7 @@ import click
 from continuum.cli.render import run_json
 from continuum.cli.shell import Shell, command_options, pass_shell
 from continuum.cli.start import parse_json
-from continuum.errors import RunTerminal
+from continuum.errors import CodecError, ConfigError, RunTerminal
 
 __all__ = ["cancel_command", "signal_command", "terminate_command"]
 
@@ -22,9 +22,11 @@ def signal_command(
     shell: Shell, *, run_id: str, name: str, value: str, delivery_id: str | None, namespace: str | None
 ) -> None:
     """Send the signal NAME to RUN."""
-    outcome = shell.instance.signal(
-        run_id, name, parse_json(value, "--value"), delivery_id=delivery_id, namespace=namespace
-    )
+    carried = parse_json(value, "--value")
+    try:
+        outcome = shell.instance.signal(run_id, name, carried, delivery_id=delivery_id, namespace=namespace)
+    except CodecError as error:
+        raise ConfigError(str(error)) from None
     if shell.as_json:
         shell.emit({"id": run_id, "signal": name, "outcome": str(outcome)})
     else:

@@ -158,10 +158,16 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        # A wrong option is found before `--json` behind it is read.
+        asked = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except ContinuumError as error:
             sys.exit(explain(error, as_json=ctx.ensure_object(Shell).as_json))
+        except click.UsageError as error:
+            if not (asked or ctx.ensure_object(Shell).as_json):
+                raise
+            sys.exit(explain(ConfigError(error.format_message()), as_json=True))
 
 
 def explain(error: BaseException, *, as_json: bool = False) -> ExitCode:
@@ -171,7 +177,7 @@ def explain(error: BaseException, *, as_json: bool = False) -> ExitCode:
         fields = {"type": type(error).__name__, "message": str(error), "exit_code": int(code)}
         click.echo(msgspec.json.encode({"error": fields}).decode(), err=True)
         return code
-    if isinstance(error, ConfigError) and error.__cause__ is not None:
+    if isinstance(error, ConfigError) and not isinstance(error.__cause__, ContinuumError | None):
         # The user's own code failed while it was imported: their traceback is what helps.
         click.echo(harmless("".join(traceback.format_exception(error.__cause__))), err=True)
     if isinstance(error, RunFailed) and error.remote_traceback:

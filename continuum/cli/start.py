@@ -9,8 +9,9 @@ import msgspec
 
 from continuum.cli.shell import Shell, command_options, pass_shell
 from continuum.cli.terminal import harmless
+from continuum.client.checks import check_timeout
 from continuum.client.instance import Continuum
-from continuum.errors import ConfigError
+from continuum.errors import CodecError, ConfigError
 
 __all__ = ["parse_json", "start_command"]
 
@@ -44,6 +45,10 @@ def start_command(
 ) -> None:
     """Start a run of WORKFLOW, which the app given by -A declares."""
     instance = shell.instance
+    try:
+        check_timeout(timeout)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
     args, kwargs = read_arguments(instance, workflow, input_)
     try:
         handle = instance.start(
@@ -55,8 +60,9 @@ def start_command(
             attributes=None if attributes is None else parse_json(attributes, "--attributes"),
         )
     except TypeError as error:
-        message = f"--input does not fit the workflow: {error}"
-        raise ConfigError(message) from None
+        raise _misfit(error) from None
+    except CodecError as error:
+        raise ConfigError(str(error)) from None
     if not wait:
         if shell.as_json:
             shell.emit({"id": handle.id})
@@ -72,7 +78,7 @@ def start_command(
 
 
 def read_arguments(instance: Continuum, name: str, text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments a JSON text stands for, read by the workflow's type hints."""
+    """Return the arguments a JSON text stands for, read by the workflow's type hints. Raises ``ConfigError``."""
     value = parse_json(text, "--input")
     match value:
         case list():
@@ -81,7 +87,18 @@ def read_arguments(instance: Continuum, name: str, text: str) -> tuple[tuple[Any
             call = {"args": [], "kwargs": value}
         case _:
             call = [value]
-    return instance.get_workflow(name).entry.decode_input(msgspec.json.encode(call).decode())
+    declared = instance.get_workflow(name)
+    try:
+        return declared.read_input(msgspec.json.encode(call).decode())
+    except TypeError as error:
+        raise _misfit(error) from None
+    except CodecError as error:
+        message = f"--input: {error}"
+        raise ConfigError(message) from None
+
+
+def _misfit(error: TypeError) -> ConfigError:
+    return ConfigError(f"--input does not fit the workflow: {error}")
 
 
 def parse_json(text: str, option: str) -> Any:

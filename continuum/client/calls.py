@@ -154,7 +154,7 @@ class Calls:
         *,
         namespace: str | None = None,
         states: Sequence[RunState | str] = (),
-        workflow: str | None = None,
+        workflow: Workflow[..., Any] | str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> RunPage:

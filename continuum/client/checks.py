@@ -1,6 +1,7 @@
 """Here lives the checking of what callers pass: refused before anything is written, with what to write instead."""
 
 import math
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -10,6 +11,7 @@ import msgspec
 from continuum.errors import CodecError, ConfigError, RunNotFound
 from continuum.model.codec import check_size
 from continuum.model.ids import RunId, parse_run_id
+from continuum.model.names import is_storable
 
 __all__ = ["MAX_ATTRIBUTES", "attributes_text", "check_key", "check_namespace", "check_run_id", "check_timeout"]
 
@@ -25,7 +27,7 @@ def check_namespace(namespace: object) -> str | None:
     """Return the namespace, None meaning "not said". Raises ``ConfigError``."""
     if namespace is None:
         return None
-    if not isinstance(namespace, str) or not namespace or len(namespace) > _MAX_NAME or not _storable(namespace):
+    if not isinstance(namespace, str) or not namespace or len(namespace) > _MAX_NAME or not is_storable(namespace):
         message = f"namespace={namespace!r} is not valid: write a text of 1 to {_MAX_NAME} characters."
         raise ConfigError(message)
     return namespace
@@ -35,7 +37,7 @@ def check_key(name: str, key: object) -> str | None:
     """Return an idempotency key or delivery id. Raises ``ConfigError``."""
     if key is None:
         return None
-    if not isinstance(key, str) or not key or not _storable(key) or len(key.encode()) > _MAX_KEY:
+    if not isinstance(key, str) or not key or not is_storable(key) or len(key.encode()) > _MAX_KEY:
         advice = f", {name}=str({key!r})" if isinstance(key, int) else ""
         message = f"{name}={key!r} is not valid: write a text of 1 to {_MAX_KEY} bytes{advice}."
         raise ConfigError(message)
@@ -60,7 +62,8 @@ def check_timeout(timeout: object) -> float | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds) or seconds < 0:
         message = f"timeout={timeout!r} is not valid: write seconds of zero or more, a timedelta, or None to wait on."
         raise ValueError(message)
-    return None if math.isinf(seconds) else float(seconds)
+    # Whoever waits longer than a lock can, waits for ever.
+    return None if seconds > threading.TIMEOUT_MAX else float(seconds)
 
 
 def attributes_text(attributes: Mapping[str, Any] | None) -> str | None:
@@ -70,40 +73,42 @@ def attributes_text(attributes: Mapping[str, Any] | None) -> str | None:
     if not isinstance(attributes, Mapping):
         message = f"attributes must be a dict such as {{'customer': 7}}, not {type(attributes).__name__}"
         raise CodecError(message, path="attributes")
-    _refuse_unsearchable(attributes, "attributes", 0)
-    text = msgspec.json.encode(dict(attributes)).decode()
+    text = msgspec.json.encode(_searchable(attributes, "attributes", 0)).decode()
     check_size(text, MAX_ATTRIBUTES, "attributes")
     return text
 
 
-def _refuse_unsearchable(value: object, path: str, depth: int) -> None:
-    """Refuse whatever would not come back, or could not be searched, as the JSON value it is."""
+def _searchable(value: object, path: str, depth: int) -> Any:
+    """Return the value as plain JSON types; refuse what would not come back, or could not be searched, as it is."""
     problem = None
     if depth > _MAX_DEPTH:
         problem = f"nested deeper than {_MAX_DEPTH} levels"
+    elif value is None or isinstance(value, bool):
+        return value
     elif isinstance(value, str):
-        problem = None if _storable(value) else "text with NUL characters or lone surrogates cannot be stored"
+        # Subclasses (a Markup, a StrEnum) as what they are to a search: their text.
+        if is_storable(value):
+            return str.__str__(value)
+        problem = "text with NUL characters or lone surrogates cannot be stored"
     elif isinstance(value, float):
-        problem = None if math.isfinite(value) else f"{value} is not JSON"
+        if math.isfinite(value):
+            return float(value)
+        problem = f"{value} is not JSON"
+    elif isinstance(value, int):
+        return int(value)
     elif isinstance(value, Mapping):
+        found = {}
         for key, item in value.items():
             if not isinstance(key, str):
                 problem = f"the key {key!r} is not text"
                 break
-            _refuse_unsearchable(key, f"{path}.{key!r}", depth)
-            _refuse_unsearchable(item, f"{path}.{key}", depth + 1)
+            name = _searchable(key, f"{path}.{key!r}", depth)
+            found[name] = _searchable(item, f"{path}.{key}", depth + 1)
+        else:
+            return found
     elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _refuse_unsearchable(item, f"{path}[{index}]", depth + 1)
-    elif value is not None and not isinstance(value, bool | int):
+        return [_searchable(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    else:
         problem = f"a {type(value).__name__} is not JSON; write it as text or a number"
-    if problem is not None:
-        message = f"{path}: {problem}"
-        raise CodecError(message, path=path)
-
-
-def _storable(text: str) -> bool:
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
+    message = f"{path}: {problem}"
+    raise CodecError(message, path=path)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
@@ -18,6 +17,7 @@ from continuum.client.checks import check_timeout
 from continuum.client.options import Options
 from continuum.client.starts import find_workflow
 from continuum.config import Settings, settings_from
+from continuum.declare.executors import flaw_of_executor
 from continuum.declare.registry import REGISTRY, Registry, WorkflowDeclaration
 from continuum.errors import ConfigError
 from continuum.journal.open import migrate_database, start_embedded_database
@@ -25,9 +25,6 @@ from continuum.journal.protocol import Journal
 from continuum.runtime.instance import Dispatcher
 
 __all__ = ["Continuum", "Readiness", "ReadinessState"]
-
-LOCAL: Final = "local"
-EXECUTORS: Final = "continuum.executors"
 
 
 class ReadinessState(StrEnum):
@@ -215,9 +212,6 @@ class Continuum(Calls):
 
 def _check_executor(name: str) -> None:
     """Refuse an executor that nobody provides."""
-    if name == LOCAL:
-        return
-    known = sorted({LOCAL, *(point.name for point in entry_points(group=EXECUTORS))})
-    if name not in known:
-        message = f"executor={name!r} is not known: write one of {', '.join(map(repr, known))}."
-        raise ConfigError(message)
+    flaw = flaw_of_executor(name)
+    if flaw is not None:
+        raise ConfigError(flaw)

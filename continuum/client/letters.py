@@ -13,6 +13,7 @@ from continuum.model.codec import check_size, encode
 from continuum.model.events import EventType
 from continuum.model.ids import RunId
 from continuum.model.messages import NewMessage
+from continuum.model.names import is_storable
 
 __all__ = ["send_cancel", "send_signal", "terminate_run"]
 
@@ -61,8 +62,8 @@ def send_cancel(access: Access, run_id: str, *, namespace: str | None, connectio
 
 def terminate_run(access: Access, run_id: str, *, reason: str | None, namespace: str | None) -> RunId:
     """End the tip of the run's chain now, without its code; return its id."""
-    if reason is not None and (not isinstance(reason, str) or len(reason) > _MAX_REASON or "\0" in reason):
-        message = f"reason={reason!r:.100} is not valid: write a text of at most {_MAX_REASON} characters."
+    if reason is not None and (not isinstance(reason, str) or len(reason) > _MAX_REASON or not is_storable(reason)):
+        message = f"reason={reason!a:.100} is not valid: write a text of at most {_MAX_REASON} characters."
         raise ConfigError(message)
     known = check_run_id(run_id)
     journal = access.journal

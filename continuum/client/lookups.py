@@ -1,13 +1,16 @@
 """Here lives reading runs. Whoever names a namespace sees nothing outside it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from continuum.client.access import Access
 from continuum.client.checks import check_namespace, check_run_id
+from continuum.declare.workflows import Workflow
 from continuum.errors import ConfigError, RunNotFound
 from continuum.journal.protocol import RunPage
 from continuum.model.events import Event
 from continuum.model.ids import RunId
+from continuum.model.names import is_storable
 from continuum.model.runs import Run, RunState
 from continuum.model.tasks import TaskRecord
 
@@ -56,8 +59,14 @@ def not_found(run_id: RunId, namespace: str | None) -> RunNotFound:
 
 def read_history(access: Access, run_id: str, *, namespace: str | None = None, after: int = 0) -> list[Event]:
     """Return the run's events with a sequence number above ``after``. Raises ``RunNotFound``."""
+    if isinstance(after, bool) or not isinstance(after, int):
+        message = f"after={after!r} is not valid: write the sequence number of an event."
+        raise ConfigError(message)
     run = get_run(access, run_id, namespace=namespace)
     events: list[Event] = []
+    if after > run.last_seq:
+        return events
+    after = max(after, 0)
     while True:
         chunk = access.journal.runs.history(run.id, after=after, limit=_CHUNK)
         events += chunk
@@ -71,7 +80,7 @@ def list_runs(
     *,
     namespace: str | None,
     states: Sequence[RunState | str],
-    workflow: str | None,
+    workflow: Workflow[..., Any] | str | None,
     limit: int,
     cursor: str | None,
 ) -> RunPage:
@@ -79,11 +88,13 @@ def list_runs(
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
         message = f"limit={limit!r} is not valid: write a whole number from 1 to {MAX_PAGE}."
         raise ConfigError(message)
-    wanted = [states] if isinstance(states, str) else states
+    if cursor is not None and not isinstance(cursor, str):
+        message = f"cursor={cursor!r:.100} is not valid: pass the cursor of the page before, or None."
+        raise ConfigError(message)
     return access.journal.runs.list_runs(
         namespace=check_namespace(namespace),
-        states=[_state(state) for state in wanted],
-        workflow=workflow,
+        states=_states(states),
+        workflow=_workflow_name(workflow),
         limit=limit,
         cursor=cursor,
     )
@@ -95,9 +106,27 @@ def read_tasks(access: Access, run_id: str, *, namespace: str | None = None) -> 
     return access.journal.tasks.of_run(run.id)
 
 
-def _state(text: str) -> RunState:
+def _states(given: object) -> list[RunState]:
+    wanted = [given] if isinstance(given, str) else given
+    if not isinstance(wanted, Iterable):
+        message = f"states={given!r:.100} is not valid: write a list of run states, empty for all of them."
+        raise ConfigError(message)
+    return [_state(state) for state in wanted]
+
+
+def _state(text: object) -> RunState:
     try:
-        return RunState(text)
+        return RunState(text)  # type: ignore[arg-type]
     except ValueError:
         message = f"there is no run state {text!r}; there are {', '.join(RunState)}."
         raise ConfigError(message) from None
+
+
+def _workflow_name(workflow: object) -> str | None:
+    if workflow is None or isinstance(workflow, Workflow):
+        return None if workflow is None else workflow.name
+    # Not the check of declarations: asking for a name that no workflow can have is no error, only a text must it be.
+    if not isinstance(workflow, str) or not is_storable(workflow):
+        message = f"workflow={workflow!a:.100} is not valid: write a workflow or its name."
+        raise ConfigError(message)
+    return workflow

@@ -6,14 +6,12 @@ somewhere: no lambda, no method of an object, no partial.
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from continuum.errors import DeclarationError
+from continuum.model.names import MAX_NAME, flaw_of
 
 __all__ = ["MAX_NAME", "check_function", "check_name", "location_of", "place_of"]
-
-# What the journal's text columns are meant for; longer names are no help to anybody reading a table of runs.
-MAX_NAME: Final = 200
 
 
 def check_function(function: Any, *, what: str) -> None:
@@ -42,9 +40,13 @@ def check_function(function: Any, *, what: str) -> None:
 
 
 def check_name(name: object, *, what: str) -> str:
-    """Return the name. Raises ``DeclarationError`` unless it is a text of 1 to 200 characters."""
-    if not isinstance(name, str) or not name or len(name) > MAX_NAME or "\0" in name:
-        raise DeclarationError(f"{what}={name!r} is not valid: write a text of 1 to {MAX_NAME} characters.")
+    """Return the name. Raises ``DeclarationError`` unless it is a text of 1 to 200 characters that can be stored."""
+    flaw = flaw_of(name)
+    if flaw is not None:
+        raise DeclarationError(
+            f"{what}={name!a:.100} is not valid ({flaw}): write a text of 1 to {MAX_NAME} characters."
+        )
+    assert isinstance(name, str)
     return name
 
 

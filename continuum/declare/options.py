@@ -8,6 +8,7 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
+from continuum.declare.executors import flaw_of_executor
 from continuum.errors import DeclarationError
 from continuum.model.policies import ActivityPolicy, Retry
 
@@ -76,6 +77,8 @@ def policy_with(base: ActivityPolicy, options: Mapping[str, Any]) -> ActivityPol
             changes[name] = Retry(max_attempts=value)
         elif name == "transactional" and not isinstance(value, bool):
             raise DeclarationError(f"transactional={value!r} is not valid: write True or False.")
+        elif name == "executor" and value is not None and (flaw := flaw_of_executor(value)) is not None:
+            raise DeclarationError(flaw)
         else:
             changes[name] = value
     return msgspec.structs.replace(base, **changes) if changes else base

@@ -76,6 +76,9 @@ class WorkflowDeclaration(Declaration, Protocol):
     def encode_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return the payload of a start. Raises ``TypeError``, ``CodecError``."""
 
+    def read_input(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that a person wrote as JSON. Raises ``TypeError``, ``CodecError``."""
+
     def decode_result(self, payload: str) -> Any:
         """Return the value a run ended with. Raises ``CodecError``."""
 

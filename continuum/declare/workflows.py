@@ -12,6 +12,8 @@ from continuum.declare.names import check_function, check_name, location_of, pla
 from continuum.declare.registry import REGISTRY
 from continuum.errors import DeclarationError
 from continuum.model.codec import ArgumentsCodec, TypedCodec, codec_for
+from continuum.model.tags import TAG
+from continuum.model.typed import parse
 from continuum.replay.effects.base import in_workflow
 from continuum.replay.entry import Entry
 
@@ -97,6 +99,17 @@ class Workflow(Generic[P, R]):
         """Return the payload of a start. Raises ``TypeError`` as the call would, ``CodecError`` with the path."""
         bound, named = self._arguments.bind(args, kwargs)
         return self._arguments.encode(bound, named, where="input")
+
+    def read_input(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a start that a person wrote as JSON (as `encode_input` shapes it).
+
+        Raises ``TypeError`` as the call would, and if a value cannot be what its parameter's hint says.
+        """
+        if TAG in payload:
+            return self._arguments.decode(payload)
+        call = parse(payload)
+        args, kwargs = (call, {}) if isinstance(call, list) else (call["args"], call["kwargs"])
+        return self._arguments.from_plain(tuple(args), kwargs)
 
     def decode_result(self, payload: str) -> Any:
         """Return the value a run ended with. Raises ``CodecError``."""

@@ -249,6 +249,16 @@ class ArgumentsCodec:
             self._load = self._loaders[count]
         return args, kwargs
 
+    def from_plain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return plain JSON arguments as the hints want them. Raises ``TypeError`` naming a parameter."""
+        placed, named = self.bind(args, kwargs)
+        names = [*self._names, *(f"*{index}" for index in range(len(self._names), len(placed)))]
+        codecs, by_name = self._positional(len(placed)), self._by_name(named)
+        return (
+            tuple(_from_plain(codec, value, name) for codec, value, name in zip(codecs, placed, names, strict=False)),
+            {name: _from_plain(by_name[name], value, name) for name, value in named.items()},
+        )
+
     def _decode_each(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if payload.startswith("["):
             count = len(read(payload, _parse_args)) if self._extra else 0
@@ -285,6 +295,10 @@ class ArgumentsCodec:
             return same_payload(self.encode(*self.bind(*self.decode(recorded))), fresh)
         except UNREADABLE:
             return False
+
+
+def _from_plain(codec: TypedCodec, value: Any, name: str) -> Any:
+    return codec.from_plain(encode_json(value).decode(), what=f"parameter {name!r}")
 
 
 def same_payload(recorded: str, fresh: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from continuum.errors import DeclarationError
+from continuum.model.names import flaw_of
 
 __all__ = ["ActivityPolicy", "Backoff", "Retry"]
 
@@ -15,7 +16,6 @@ _ZERO: Final = timedelta(0)
 MAX_TIMEOUT: Final = timedelta(hours=24)
 MAX_PRIORITY: Final = 1_000
 MAX_ATTEMPTS: Final = 1_000
-_LONGEST_QUEUE: Final = 200
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         beat = self.heartbeat_timeout
         if beat is not None and (not isinstance(beat, timedelta) or beat <= _ZERO):
             _refuse("heartbeat_timeout", beat, "None or a timedelta above zero")
-        if not isinstance(self.queue, str) or not self.queue or len(self.queue) > _LONGEST_QUEUE or "\0" in self.queue:
+        if flaw_of(self.queue) is not None:
             _refuse("queue", self.queue, "a name of 1 to 200 characters")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MAX_PRIORITY:
             _refuse("priority", self.priority, "a whole number from -1000 to 1000")

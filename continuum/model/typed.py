@@ -116,6 +116,21 @@ class TypedCodec:
                     return decode(payload)  # which raises
         return self._decode_with_care(payload)
 
+    def from_plain(self, payload: str, *, what: str) -> Any:
+        """Return the value of JSON that a person wrote, where `decode` would deliver what does not fit as it is.
+
+        :param what: how the message calls the value, such as ``parameter 'amount'``.
+        :raises TypeError: naming the hint, if the hint is a type and the value cannot be one of it.
+        """
+        self.prepare()
+        if not self.closed or TAG in payload:
+            return self.decode(payload)
+        try:
+            return self._load(payload)
+        except UNREADABLE as error:
+            wanted = self.hint.__name__ if isinstance(self.hint, type) else str(self.hint)
+            raise TypeError(f"{what} must be {wanted}, and {payload[:100]} is not: {error}") from None
+
     def prepare(self) -> None:
         """Look at the hint, unless that has been done."""
         if self._load == self._first_load:

@@ -95,6 +95,9 @@ class MemoryRuns:
             tip.last_seq += 1
             store.events[tip.id].append(Event(tip.last_seq, EventType.RUN_TERMINATED, None, None, why, now))
             tip.state, tip.completed_at, tip.stuck_reason = RunState.TERMINATED, now, None
+            version = store.versions.get((tip.workflow, tip.version_hash))
+            retention_us = None if version is None else version.retention_us
+            tip.retention_until = None if retention_us is None else now + retention_us
             tip.token += 1
             store.own(tip, None)
             store.wake(tip, None)

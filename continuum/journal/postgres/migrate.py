@@ -149,4 +149,5 @@ def _connection(url: URL) -> Iterator[Connection]:
             yield connection
     except exc.DBAPIError as error:
         known: JournalError = translate(error)
-        raise as_configured(known, place_of(url)) from error
+        configured = as_configured(known, place_of(url))
+        raise configured from (error if configured is known else known)

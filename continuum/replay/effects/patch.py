@@ -2,6 +2,7 @@
 
 from asyncio import events as _events
 
+from continuum.model.names import check_effect_name
 from continuum.replay.loop import DeterministicLoop
 
 __all__ = ["patched"]
@@ -12,12 +13,10 @@ def patched(patch: str) -> bool:
 
     Write ``if patched("id"): new code, else: old code``. True in a run that reaches the place for the first time (that
     is recorded), and ever after in that run; False in a run whose history went on from here without it. One answer per
-    id and run. Outside of workflows False.
+    id and run. Outside of workflows False. Raises ``TypeError`` or ``ValueError`` for what cannot be an id (a text of 1
+    to 500 characters).
     """
     loop = _events._get_running_loop()  # noqa: SLF001 - the public one raises where none runs
     if type(loop) is not DeterministicLoop:
         return False
-    if not isinstance(patch, str) or not patch:
-        message = f"patched() takes a text that names the change, not {patch!r}"
-        raise TypeError(message)
-    return loop.ledger.patched(patch)
+    return loop.ledger.patched(check_effect_name(patch, "the text that names the change,"))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from continuum.errors import CodecError
 from continuum.model.codec import decode as decode_any
 from continuum.model.events import EventType
+from continuum.model.names import MAX_NAME, check_effect_name
 from continuum.replay.effects.base import current_loop, seconds_of
 from continuum.replay.loop import DeterministicLoop
 
@@ -24,13 +25,12 @@ def wait_signal(
 ) -> Coroutine[Any, Any, Any]:
     """Wait for the oldest signal of this name that nobody has taken yet, and return its value.
 
-    A signal that arrived earlier counts. Raises ``TimeoutError`` after ``timeout``; ``CodecError`` if what was sent
+    A signal that arrived earlier counts. Raises ``TypeError`` or ``ValueError`` for what cannot be the name of a signal
+    (a text of 1 to 200 characters); ``TimeoutError`` after ``timeout``; ``CodecError`` if what was sent
     cannot be decoded (it is consumed then); ``NotInWorkflow``.
     """
     loop = current_loop("wait_signal()")
-    if not isinstance(name, str) or not name:
-        message = f"a signal's name must be a text, not {name!r}"
-        raise TypeError(message)
+    check_effect_name(name, "the signal's name", limit=MAX_NAME)
     seconds = None if timeout is None else seconds_of(timeout, "the timeout")
     return _receive(loop, name, seconds, decode)
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from continuum.errors import ActivityFailed
 from continuum.model.codec import check_size, decode, encode
 from continuum.model.failures import Failure, describe_exception
+from continuum.model.names import check_effect_name
 from continuum.replay.effects.base import current_loop
 
 __all__ = ["now", "random", "side_effect", "today", "uuid4"]
@@ -57,7 +58,7 @@ def side_effect(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     """
     loop = current_loop("side_effect()")
     ledger = loop.ledger
-    name = _name_of(function)
+    name = check_effect_name(_name_of(function), "the name of the side effect")
     if inspect.iscoroutinefunction(function):
         message = f"side_effect() takes a plain function, and {name} is async: make it an activity, and await that"
         raise TypeError(message)

@@ -38,7 +38,7 @@ def test_a_delivery_id_is_good_once_per_signal_and_run(continuum: Continuum) -> 
     assert [handle.signal("s", 5) for _ in range(3)] == ["delivered"] * 3
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", 7, None])
+@pytest.mark.parametrize("name", ["", "a\0b", 7, None, "\ud800", "x" * 501])
 def test_a_signal_needs_a_name(continuum: Continuum, name: Any) -> None:
     handle = continuum.start(flows.forever)
     with pytest.raises(Exception, match="name") as refused:
@@ -149,3 +149,44 @@ def test_a_signal_contract_is_as_good_as_its_name(continuum: Continuum) -> None:
     handle.signal(Signal("count", int), 3)
     with continuum.running():
         assert handle.result(timeout=WAIT) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"workflow": 5}, "workflow="),
+        ({"workflow": "a\0b"}, "workflow="),
+        ({"workflow": "\ud800"}, "workflow="),
+        ({"cursor": 5}, "cursor="),
+        ({"states": None}, "states="),
+        ({"states": 5}, "states="),
+        ({"states": [5]}, "run state"),
+    ],
+)
+def test_listing_refuses_what_no_run_can_be_asked_by(continuum: Continuum, wrong: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        continuum.list_runs(**wrong)
+
+
+def test_runs_are_listed_by_the_workflow_itself(continuum: Continuum) -> None:
+    handle = continuum.start(flows.forever)
+    continuum.start(flows.total, 1)
+    assert [run.id for run in continuum.list_runs(workflow=flows.forever).runs] == [handle.id]
+    assert continuum.list_runs(workflow="no such workflow").runs == []
+
+
+def test_a_history_is_read_after_any_number(continuum: Continuum) -> None:
+    handle = continuum.start(flows.forever)
+    assert handle.history(after=2**31) == []
+    assert len(handle.history(after=-1)) == 1
+    for wrong in ("1", 1.5, True, None):
+        with pytest.raises(ConfigError, match="after="):
+            handle.history(after=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reason", ["\ud800", "a\0b", 7])
+def test_a_reason_that_cannot_be_stored_is_refused(continuum: Continuum, reason: Any) -> None:
+    handle = continuum.start(flows.forever)
+    with pytest.raises(ConfigError, match="reason="):
+        handle.terminate(reason)
+    assert not handle.refresh().ended

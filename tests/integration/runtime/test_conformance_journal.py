@@ -28,12 +28,8 @@ async def kept(how: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["completed", "failed", "cancelled", "terminated"])
-def test_a_run_is_retained_from_its_end_on_however_it_ended(
-    continuum: Continuum, how: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_run_is_retained_from_its_end_on_however_it_ended(continuum: Continuum, how: str) -> None:
     """PG-15, PG-17, F-76."""
-    if how == "terminated" and request.node.callspec.params["journal"] == "memory":
-        request.applymarker(pytest.mark.xfail(reason="terminate() of the memory wing sets no retention"))
     with continuum.running():
         handle = continuum.start(kept, how)
         if how in {"cancelled", "terminated"}:

@@ -120,7 +120,13 @@ def test_waiting_can_time_out_and_can_meet_a_failure(shop: Continuum) -> None:
         (("start", "client.sum", "--input", "o1"), ExitCode.USAGE, "quotes"),
         (("start", "client.sum"), ExitCode.USAGE, "missing a required argument: 'a'"),
         (("start", "client.sum", "--input", '{"a": 1, "nonsense": 1}'), ExitCode.USAGE, "nonsense"),
-        (("start", "client.sum", "--input", "[1]", "--attributes", "[1]"), ExitCode.ERROR, "attributes"),
+        (("start", "client.sum", "--input", "[1]", "--attributes", "[1]"), ExitCode.USAGE, "attributes"),
+        (("start", "client.sum", "--input", '"a"'), ExitCode.USAGE, "'a' must be int"),
+        (("start", "client.sum", "--input", '{"a": 1, "b": null}'), ExitCode.USAGE, "'b' must be int"),
+        (("start", "client.echo", "--input", '[[{"name": 7, "price": "1"}]]'), ExitCode.USAGE, "'items' must be list"),
+        (("start", "client.sum", "--input", "[1]", "--timeout", "nan"), ExitCode.USAGE, "--timeout"),
+        (("start", "client.sum", "--input", "[1]", "--namespace", "\udcff"), ExitCode.USAGE, "namespace"),
+        (("runs", "--workflow", "\udcff"), ExitCode.USAGE, "workflow="),
         (("start",), ExitCode.USAGE, "WORKFLOW"),
         (("show", NOBODY), ExitCode.NOT_FOUND, NOBODY),
         (("show", "order-1"), ExitCode.NOT_FOUND, "UUID"),
@@ -147,6 +153,15 @@ def test_errors_are_json_where_json_was_asked_for(shop: Continuum) -> None:
     assert result.exit_code == ExitCode.NOT_FOUND
     error = json.loads(result.stderr)["error"]
     assert (error["type"], error["exit_code"]) == ("RunNotFound", 3)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("runs", "--limit", "0", "--json"), ("--json", "runs", "--nonsense"), ("start", "--json")]
+)
+def test_wrong_usage_is_json_as_well(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(main, ["-A", APP, *arguments])
+    assert result.exit_code == ExitCode.USAGE
+    assert json.loads(result.stderr)["error"]["exit_code"] == ExitCode.USAGE
 
 
 def test_every_error_of_ours_has_an_exit_code_above_zero() -> None:
@@ -270,6 +285,7 @@ def test_terminate_does_nothing_until_it_is_told_to(shop: Continuum) -> None:
     assert (dry.exit_code, "--execute" in dry.stdout) == (0, True)
     assert document("terminate", handle.id)["executed"] is False
     assert not handle.refresh().ended
+    assert cli("terminate", handle.id, "--reason", "\udcff", "--execute").exit_code == ExitCode.USAGE
     assert cli("terminate", handle.id, "--reason", "a test", "--execute").stdout == f"terminated {handle.id}\n"
     assert handle.refresh().state == RunState.TERMINATED
     for execute in ((), ("--execute",)):

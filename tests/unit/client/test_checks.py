@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from continuum.client.checks import (
     check_timeout,
 )
 from continuum.errors import CodecError, ConfigError, RunNotFound
+from continuum.model.runs import RunState
 
 
 @pytest.mark.parametrize("namespace", ["", 7, "a\0b", "x" * 201, b"default", "\ud800"])
@@ -51,7 +53,16 @@ def test_what_is_no_run_id_is_the_id_of_no_run(text: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seconds"), [(None, None), (0, 0.0), (2.5, 2.5), (timedelta(minutes=1), 60.0), (float("inf"), None)]
+    ("given", "seconds"),
+    [
+        (None, None),
+        (0, 0.0),
+        (2.5, 2.5),
+        (timedelta(minutes=1), 60.0),
+        (float("inf"), None),
+        (1e12, None),
+        (timedelta.max, None),
+    ],
 )
 def test_a_timeout_is_seconds_or_a_timedelta(given: Any, seconds: float | None) -> None:
     assert check_timeout(given) == seconds
@@ -92,6 +103,23 @@ def test_attributes_that_are_not_json_are_refused_with_their_path(attributes: An
     with pytest.raises(CodecError) as refused:
         attributes_text(attributes)
     assert refused.value.path == path
+
+
+def test_attributes_of_subclasses_are_stored_as_what_they_are_to_a_search() -> None:
+    class Markup(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "something else"
+
+    class Amount(float):
+        pass
+
+    given = {"a": Markup("<b>"), "b": Amount(1.5), "c": MappingProxyType({Markup("k"): RunState.FAILED}), "d": True}
+    assert attributes_text(given) == '{"a":"<b>","b":1.5,"c":{"k":"failed"},"d":true}'
+    with pytest.raises(CodecError) as refused:
+        attributes_text({"a": {"b": [Markup("\0")]}})
+    assert refused.value.path == "attributes.a.b[0]"
 
 
 def test_attributes_are_small_and_shallow() -> None:

@@ -337,3 +337,23 @@ def test_callers_of_a_transactional_activity_do_not_see_the_connection() -> None
     assert "connection" in failure_of(turn_of(lambda: book("o", connection=1))).message
     assert turn_of(lambda: book_any("o")).orders
     assert book("o") == "o"
+
+
+def test_an_executor_that_nobody_provides_is_refused_and_the_error_says_which_there_are() -> None:
+    with pytest.raises(DeclarationError, match="write 'local'"):
+        activity(name="tests.elsewhere", executor="celery")(lambda_free)
+    with pytest.raises(DeclarationError, match="executor='celery'"):
+        double.options(executor="celery")
+    assert double.options(executor="local").policy.executor == "local"
+    assert double.options(executor=None).policy.executor is None
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "x" * 501])
+def test_a_name_that_cannot_be_stored_is_refused(name: str) -> None:
+    with pytest.raises(DeclarationError, match="name="):
+        activity(name=name)(lambda_free)
+    with pytest.raises(DeclarationError, match="queue="):
+        double.options(queue=name)
+
+
+def lambda_free() -> None: ...
