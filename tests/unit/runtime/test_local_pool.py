@@ -10,6 +10,7 @@ import pytest
 
 from continuum.declare.activities import activity
 from continuum.declare.attempts import current_attempt
+from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import TaskOrder
 from tests.support.eventually import eventually
 from tests.support.pools import Gate, PoolBench, order_of
@@ -270,11 +271,9 @@ def test_a_stale_outcome_is_handed_in_and_nothing_is_written(bench: PoolBench) -
 # ------------------------------------------------------------------ reserving
 
 
-def order(**policy: Any) -> TaskOrder:
-    @activity(**policy)
-    def body() -> None: ...
-
-    return order_of(1, body)
+def order(**options: Any) -> TaskOrder:
+    policy = ActivityPolicy(**options)
+    return TaskOrder(1, "places.body", "[]", policy, policy.encode())
 
 
 def test_a_pool_keeps_places_only_as_far_as_it_can_use_them_soon(make_bench: Make) -> None:
