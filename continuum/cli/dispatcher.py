@@ -22,6 +22,7 @@ from continuum.cli.supervisor import SUPERVISOR, Supervisor
 from continuum.client.instance import Continuum
 from continuum.config import Settings
 from continuum.errors import ConfigError, ContinuumError
+from continuum.model.names import flaw_of
 from continuum.runtime.instance import Dispatcher
 
 __all__ = ["main"]
@@ -170,6 +171,9 @@ def _parse_queues(text: str, unlimited: int) -> dict[str, int]:
         name, equals, limit = part.partition("=")
         if equals and not (limit.isdigit() and int(limit) > 0):
             message = f"--queues: {part!r} is not valid: write name, or name=2 for at most two at once."
+            raise ConfigError(message)
+        if (flaw := flaw_of(name)) is not None:
+            message = f"--queues: {name!a:.100} is not the name of a queue: {flaw}."
             raise ConfigError(message)
         found[name] = int(limit) if equals else unlimited
     if not found:

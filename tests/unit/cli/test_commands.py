@@ -320,7 +320,7 @@ def test_a_dispatcher_without_an_app_says_so() -> None:
     assert "-A myapp" in result.stderr
 
 
-@pytest.mark.parametrize("queues", ["a=0", "a=x", "a=-1", ",", ""])
+@pytest.mark.parametrize("queues", ["a=0", "a=x", "a=-1", ",", "", "\udcff", "=2"])
 def test_queues_of_a_dispatcher_are_checked(shop: Continuum, queues: str) -> None:
     result = CliRunner().invoke(dispatcher_main, ["-A", APP, "--queues", queues])
     assert result.exit_code == ExitCode.USAGE
