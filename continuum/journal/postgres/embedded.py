@@ -299,7 +299,7 @@ def _prepare_directory(base: Path, account: pwd.struct_passwd | None) -> None:
     """Make our directory, or make sure that an existing one is ours and can be reached."""
     try:
         if not base.exists():
-            base.mkdir(parents=True)
+            base.mkdir(parents=True, exist_ok=True)
             base.chmod(_directory_mode())  # whatever the umask says
         names = {path.name for path in base.iterdir()}
     except (OSError, ValueError) as error:
