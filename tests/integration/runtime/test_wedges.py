@@ -152,7 +152,8 @@ def test_entries_of_timers_that_were_cancelled_do_not_pile_up() -> None:
             for h in handles:
                 h.result(timeout=20)
         eventually(lambda: dispatcher._turns.held == 0)
-        assert len(dispatcher._turns._table._timers) < 200
+        # At most twice the runs that were there at once, and some.
+        assert len(dispatcher._turns._table._timers) <= 2 * 100 + 64
 
 
 class Away:
