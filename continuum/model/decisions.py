@@ -25,7 +25,8 @@ class Decision(msgspec.Struct, frozen=True):
     :ivar events: to be appended, numbered from the run's last sequence number on. If the run ended, the last one
         is terminal.
     :ivar orders: tasks to be created.
-    :ivar cancelled: commands whose tasks are to be deleted; nobody waits for them any more.
+    :ivar cancelled: commands whose tasks are to be deleted; nobody waits for them any more. If the run ended, these are
+        all that were open, because nothing else deletes its tasks.
     :ivar state: the run's new state.
     :ivar wake_at: the earliest open timer, in microseconds since the epoch; None if there is none.
     """

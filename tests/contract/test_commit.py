@@ -299,7 +299,7 @@ def test_the_end_frees_the_run_and_clears_its_tasks_and_timers(
 ) -> None:
     run = desk.parked(worker, orders=[order(0), order(1)], claimed=[1], wake_at=desk.now_us() + HOUR_US)
     before = desk.now()
-    desk.write(worker, run, event(kind, payload='{"a":1}'), state=state, woke=True)
+    desk.write(worker, run, event(kind, payload='{"a":1}'), state=state, woke=True, cancelled=[0, 1])
     row = desk.run(run.run_id)
     assert (row.state, row.lease_owner, row.wake_at, row.ended) == (state, None, None, True)
     assert row.completed_at is not None

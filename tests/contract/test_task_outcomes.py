@@ -249,7 +249,7 @@ def test_a_task_that_a_transaction_is_ending_cannot_be_cancelled_meanwhile(
     desk: Desk, worker: WorkerId, other: WorkerId, run: ClaimedRun, task: ClaimedTask
 ) -> None:
     cancel = commit_of(run, event(EventType.ACTIVITY_CANCELLED, command=0), cancelled=[0])
-    end = commit_of(run, event(EventType.RUN_COMPLETED), state=RunState.COMPLETED)
+    end = commit_of(run, event(EventType.RUN_COMPLETED), state=RunState.COMPLETED, cancelled=[0])
     with desk.journal.tasks.transaction(other) as transaction:
         assert transaction.finish(succeeded(task, "1"))
         assert desk.commit(worker, cancel) == frozenset()

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from continuum.journal.postgres import claims, history, look, reaper, runs, tasks, upkeep
-from continuum.journal.postgres.commit import COMMIT, COMMIT_DOOMED, commit_call
+from continuum.journal.postgres.commit import commit_call
+from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
 from continuum.journal.postgres.literals import ids, integers, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
@@ -49,10 +50,10 @@ POLICY = ActivityPolicy()
 STICK = StickRequest(WORKER, Grant(RunId(MINE[0]), 1), "drift", timedelta(seconds=5))
 
 
-def commit_request(*, ended: bool) -> CommitRequest:
-    """Return a commit of eight runs as the turns thread sends it: a result in, the next task out."""
+def commit_call_of(runs: list[str], *, ended: bool = False, mail: bool = False, cancelled: bool = False) -> str:
+    """Return the call of a commit as the turns thread sends it: a result in, the next task out."""
     commits = []
-    for run_id in MINE:
+    for run_id in runs:
         events = [Event(5, EventType.ACTIVITY_COMPLETED, 2, None, "1", 5)]
         if ended:
             events.append(Event(6, EventType.RUN_COMPLETED, None, None, "1", 5))
@@ -60,19 +61,33 @@ def commit_request(*, ended: bool) -> CommitRequest:
             events.append(Event(6, EventType.ACTIVITY_SCHEDULED, 3, "charge", "[]", 5))
         orders = [] if ended else [TaskOrder(3, "charge", "[]", POLICY, POLICY.encode())]
         state = RunState.COMPLETED if ended else RunState.SUSPENDED
-        decision = Decision(events=events, orders=orders, cancelled=[], state=state, wake_at=None, logs=[])
-        commits.append(
-            Commit(RunId(run_id), ChainId(run_id), 1, 4, decision, frozenset({3}), ((2, 1),), consumed=(1, 2))
+        decision = Decision(
+            events=events, orders=orders, cancelled=[2] if cancelled else [], state=state, wake_at=None, logs=[]
         )
-    return CommitRequest(WORKER, commits)
+        commits.append(
+            Commit(
+                RunId(run_id),
+                ChainId(run_id),
+                1,
+                4,
+                decision,
+                frozenset({3}),
+                () if cancelled else ((2, 1),),
+                consumed=(1, 2) if mail else (),
+            )
+        )
+    return commit_call(CommitRequest(WORKER, commits), Payloads(None))
 
 
-PLAIN = commit_call(commit_request(ended=False), Payloads(None))
-DOOMED = commit_call(commit_request(ended=True), Payloads(None))
+COMMIT_USES = {"continuum_runs_pkey", "continuum_tasks_pkey"}
 START = (text(made_id("new")), "'d'", "'wf'", "1", "'h'", "'{}'", "'{}'", "null")
 CASES: dict[str, tuple[Statement, str, set[str]]] = {
-    "commit": (COMMIT, PLAIN, {"continuum_runs_pkey", "continuum_tasks_pkey"}),
-    "commit of endings": (COMMIT_DOOMED, DOOMED, {"continuum_runs_pkey", "continuum_tasks_pkey"}),
+    "commit": (COMMIT, commit_call_of(MINE), COMMIT_USES),
+    "commit of endings": (COMMIT, commit_call_of(MINE, ended=True), COMMIT_USES),
+    "commit with mail": (COMMIT_MAIL, commit_call_of(MINE, mail=True), COMMIT_USES),
+    "commit of cancelled tasks": (COMMIT_DOOMED, commit_call_of(MINE, cancelled=True, mail=True), COMMIT_USES),
+    "commit of one step": (COMMIT_STEP, commit_call_of(MINE[:1]), COMMIT_USES),
+    "commit of one ending": (COMMIT_SINGLE, commit_call_of(MINE[:1], ended=True), COMMIT_USES),
     "claim": (
         claims.CLAIM,
         claims.CLAIM.call(W, *LOADED, "8"),

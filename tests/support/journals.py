@@ -276,9 +276,10 @@ class Desk:
         return run
 
     def end(self, worker: WorkerId, run: ClaimedRun, **fields: Any) -> ClaimedRun:
-        """Commit a successful end."""
+        """Commit a successful end, which takes the run's tasks along."""
         done = event(EventType.RUN_COMPLETED, payload='"done"')
-        return self.write(worker, run, done, **{"state": RunState.COMPLETED, "woke": True, **fields})
+        left = [task.command for task in self.journal.tasks.of_run(run.run_id)]
+        return self.write(worker, run, done, **{"state": RunState.COMPLETED, "woke": True, "cancelled": left, **fields})
 
     def release(self, worker: WorkerId, *runs: ClaimedRun) -> frozenset[str]:
         reply = self.ask(ReleaseRequest(worker, tuple(grant_of(run) for run in runs)))

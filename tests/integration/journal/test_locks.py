@@ -78,7 +78,7 @@ def test_a_run_does_not_end_while_one_of_its_tasks_is_being_claimed(desk: Desk, 
     worker = desk.make_worker()
     run = with_tasks(desk, worker, 1, 2)
     holder = lock_task(connect, run.run_id, 2)
-    end = commit_of(run, event(EventType.RUN_COMPLETED, payload="1"), state=RunState.COMPLETED)
+    end = commit_of(run, event(EventType.RUN_COMPLETED, payload="1"), state=RunState.COMPLETED, cancelled=[1, 2])
     assert desk.commit(worker, end) == frozenset()
     assert desk.run(run.run_id).state == RunState.SUSPENDED
     holder.rollback()

@@ -1,10 +1,14 @@
-"""The text of a group commit: its limits, and which of the two statements it calls."""
+"""The text of a group commit: its limits, and which of the texts it calls."""
+
+import re
 
 import pytest
 
 from continuum.errors import JournalError
 from continuum.journal.postgres import commit as module
-from continuum.journal.postgres.commit import COMMIT, COMMIT_DOOMED, MAX_RUNS, commit_call
+from continuum.journal.postgres.commit import MAX_RUNS, commit_call
+from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
+from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import CommitRequest
 from continuum.model.decisions import Commit, Decision
@@ -19,35 +23,85 @@ POLICY = ActivityPolicy(queue="payments")
 
 
 def commit(
-    run_id: RunId | None = None, *, state: RunState = RunState.SUSPENDED, cancelled: list[int] | None = None
+    run_id: RunId | None = None,
+    *,
+    state: RunState = RunState.SUSPENDED,
+    cancelled: list[int] | None = None,
+    consumed: tuple[int, ...] = (),
+    events: int = 1,
+    adopted: str | None = None,
+    woke: bool = False,
+    kind: EventType = EventType.RUN_BEGAN,
 ) -> Commit:
     run_id = run_id or new_run_id(1_000_000)
     decision = Decision(
-        events=[Event(2, EventType.RUN_BEGAN, None, None, None, 5)],
+        events=[Event(2 + at, kind, None, None, None, 5) for at in range(events)],
         orders=[TaskOrder(1, "charge", "[]", POLICY, POLICY.encode())],
         cancelled=cancelled or [],
         state=state,
         wake_at=None,
         logs=[],
     )
-    return Commit(run_id, ChainId(run_id), 1, 1, decision)
+    return Commit(run_id, ChainId(run_id), 1, 1, decision, consumed=consumed, adopted_hash=adopted, woke=woke)
 
 
 def called(*commits: Commit) -> str:
     return commit_call(CommitRequest(WORKER, commits), Payloads(None))
 
 
-def test_a_batch_that_goes_on_calls_the_short_statement() -> None:
-    assert called(commit(), commit()).startswith(COMMIT.call("").removesuffix("()") + "(")
+def text_of(*commits: Commit) -> str:
+    """Return the name of the prepared text that the commit calls, having seen that it is given what it takes."""
+    call = called(*commits)
+    name, _, arguments = call.removeprefix("execute continuum_").partition("(")
+    [statement] = [one for one in TEXTS if one.name == name]
+    # No argument of these commits holds a comma followed by a space.
+    assert arguments.count(", ") + 1 == parameters(statement)
+    return name
 
 
-@pytest.mark.parametrize("state", [RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED])
-def test_one_ending_makes_the_whole_batch_call_the_long_one(state: RunState) -> None:
-    assert called(commit(), commit(state=state)).startswith("execute continuum_commit_doomed(")
+def parameters(statement: Statement) -> int:
+    return max(int(number) for number in re.findall(r"\$(\d+)::", statement.sql))
 
 
-def test_a_cancelled_task_calls_the_long_one() -> None:
-    assert called(commit(cancelled=[7])).startswith("execute continuum_commit_doomed(")
+TEXTS = (COMMIT, COMMIT_MAIL, COMMIT_DOOMED, COMMIT_SINGLE, COMMIT_STEP)
+
+
+def test_an_ordinary_step_of_one_run_calls_the_shortest_text() -> None:
+    assert text_of(commit()) == "commit_step"
+
+
+@pytest.mark.parametrize(
+    "rare",
+    [
+        commit(woke=True),
+        commit(adopted="hash"),
+        commit(state=RunState.COMPLETED),
+        commit(state=RunState.FAILED),
+        commit(kind=EventType.CANCEL_REQUESTED),
+    ],
+)
+def test_one_run_of_which_more_changes_calls_the_text_for_a_single_run(rare: Commit) -> None:
+    assert text_of(rare) == "commit_single"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_mail_calls_the_text_with_mail(count: int) -> None:
+    assert text_of(*(commit(consumed=(7,)) for _ in range(count))) == "commit_mail"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_cancelled_task_calls_the_longest_text(count: int) -> None:
+    assert text_of(*(commit(cancelled=[7]) for _ in range(count))) == "commit_doomed"
+    assert text_of(*(commit(cancelled=[7], consumed=(7,)) for _ in range(count))) == "commit_doomed"
+
+
+def test_one_run_that_wrote_much_travels_in_columns() -> None:
+    assert text_of(commit(events=1_000)) == "commit"
+
+
+@pytest.mark.parametrize("state", [RunState.SUSPENDED, RunState.COMPLETED])
+def test_several_runs_call_the_text_for_many_also_if_one_ends(state: RunState) -> None:
+    assert text_of(commit(), commit(state=state)) == "commit"
 
 
 def test_an_ended_run_orders_nothing_any_more() -> None:
@@ -55,10 +109,9 @@ def test_an_ended_run_orders_nothing_any_more() -> None:
     assert "charge" not in called(commit(state=RunState.COMPLETED))
 
 
-def test_both_statements_take_the_same_parameters() -> None:
-    for statement in (COMMIT, COMMIT_DOOMED):
-        assert all(f"${number}::" in statement.sql for number in range(1, 23))
-        assert "$23" not in statement.sql
+@pytest.mark.parametrize("statement", TEXTS)
+def test_a_text_uses_each_of_its_parameters(statement: Statement) -> None:
+    assert all(f"${number}::" in statement.sql for number in range(1, parameters(statement) + 1))
 
 
 def test_a_policy_travels_once_however_many_tasks_have_it() -> None:
