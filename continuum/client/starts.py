@@ -79,6 +79,7 @@ def start_run(
         run_id, new = journal.runs.start(run, connection=options.connection)
         send_after_commit(options.connection, hint.kind, lambda: journal.hint(hint))
         return run_id, new, workflow
+    access.hub.expect(run.id)
     try:
         run_id, new = journal.runs.start(run)
     except (JournalUnavailable, JournalBusy):

@@ -7,6 +7,9 @@ first waiter and ends when nobody has waited for a while.
 # Invariant: no hint is lost between looking and listening. A waiter is registered first and looked up afterwards, and
 it is looked up only once the ears are open. So a run that ends before the look is found by it, and one that ends after
 it is heard. New ears (the connection was lost) mean looking up everybody again.
+# Invariant: only a run that was expected (before it was written, with the ears open) is not looked up at first. It
+stays expected while these ears stay open and have not heard of it; once they are closed, or a hint names nobody,
+nothing is expected any more.
 """
 
 import logging
@@ -43,6 +46,8 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 # Ids per statement.
 CHUNK: Final = 1_000
+# Runs expected and not waited for (yet); beyond that they are looked up.
+MOST_EXPECTED: Final = 10_000
 
 
 class ResultHub:
@@ -64,6 +69,9 @@ class ResultHub:
         self._fresh: set[RunId] = set()
         # Named by a hint and yet not ended: the run continued, and the hint for its tip will carry another id.
         self._chained: set[RunId] = set()
+        # Runs that cannot have ended unheard, see above. In a dict, for its order.
+        self._expected: dict[RunId, None] = {}
+        self._hears = False
         self._thread: threading.Thread | None = None
         self._bell: socket.socket | None = None
         self._closed = False
@@ -78,6 +86,15 @@ class ResultHub:
         """Whether the thread runs."""
         return self._thread is not None
 
+    def expect(self, run_id: RunId) -> None:
+        """Take note that a run is about to be written, so that `watch` need not look whether it has ended already."""
+        if self._hears:
+            with self._lock:
+                if self._hears:
+                    self._expected[run_id] = None
+                    if len(self._expected) > MOST_EXPECTED:
+                        del self._expected[next(iter(self._expected))]
+
     def watch(self, run_id: RunId) -> Future[Outcome]:
         """Return the future outcome of a run that exists; never blocks. Cancel the future to stop waiting."""
         future: Future[Outcome] = Future()
@@ -86,7 +103,10 @@ class ResultHub:
                 message = "this Continuum was closed; nothing can be waited for any more"
                 raise ContinuumError(message)
             self._waiting[run_id].append(future)
-            self._fresh.add(run_id)
+            if run_id in self._expected:
+                del self._expected[run_id]  # from now on it is waited for, and whatever is heard leads to a look
+            else:
+                self._fresh.add(run_id)
             if self._thread is None:
                 here, there = socket.socketpair()
                 here.settimeout(0)
@@ -112,9 +132,19 @@ class ResultHub:
 
     # -------------------------------------------------------------- for the listener
 
+    def note_ears(self, *, hear: bool) -> None:
+        """Take note that the ears are open, or about to be closed."""
+        with self._lock:
+            self._hears = hear
+            self._expected.clear()
+
     def take(self, *, heard: Collection[str], everything: bool) -> list[RunId]:
         """Return the runs that are to be looked up now."""
         with self._lock:
+            if everything:
+                self._expected.clear()
+            for run_id in heard if self._expected else ():
+                self._expected.pop(RunId(run_id), None)
             due = set(self._waiting) if everything else self._fresh
             self._fresh = set()
             if heard:
@@ -144,6 +174,8 @@ class ResultHub:
         with self._lock:
             if self._closed or (idle and not self._waiting):
                 self._thread = None
+                self._hears = False  # nobody reads them any more
+                self._expected.clear()
                 if self._bell is not None:
                     self._bell.close()
                     self._bell = None
@@ -228,6 +260,7 @@ class _Listener:
             ears = self._journal.open_ears((HintKind.DONE,))
             self._ears, self._ears_fd = ears, ears.fileno()
             self._selector.register(self._ears_fd, selectors.EVENT_READ)
+            self._hub.note_ears(hear=True)
             self._look(heard=(), everything=True)
             self._pause = FIRST_PAUSE
         left = self._look_at - time.monotonic() if self._hub.waiters else self._linger
@@ -266,6 +299,7 @@ class _Listener:
         ears, self._ears = self._ears, None
         if ears is None:
             return
+        self._hub.note_ears(hear=False)
         self._selector.unregister(self._ears_fd)
         with suppress(Exception):  # it is lost, and may say so once more
             ears.close()

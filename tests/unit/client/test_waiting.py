@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from continuum.client import waiting
 from continuum.client.waiting import CHUNK, Outcome, ResultHub
 from continuum.errors import ContinuumError, JournalUnavailable, SchemaOutdated
 from continuum.journal.requests import Hint, HintKind
@@ -225,6 +226,99 @@ def test_the_floor_poll_comes_however_much_else_is_heard(journal: Journal, make_
         return future.done()
 
     eventually(chatter, interval=0.001)
+
+
+def listen(journal: Journal, hub: ResultHub) -> Future[Outcome]:
+    """Wait for run 99, so that the ears are open, and let the first looks be over."""
+    future = hub.watch(run_id(99))
+    eventually(lambda: looked_at(journal, run_id(99)))
+    return future
+
+
+def test_a_run_that_was_expected_before_it_was_written_costs_one_look(journal: Journal, hub: ResultHub) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    future = hub.watch(run_id(1))
+    journal.tell(run_id(50))
+    assert not looked_at(journal, run_id(1))
+    journal.end(run_id(1))
+    assert future.result(WAIT) == outcome()
+    assert journal.looks[1:] == [[run_id(1)]]
+
+
+def test_an_expected_run_that_was_heard_of_before_anybody_waited_is_looked_up(journal: Journal, hub: ResultHub) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    journal.end(run_id(1))
+    # This hint is heard later than the other, and its look is seen.
+    journal.tell(run_id(99))
+    eventually(lambda: len(journal.looks) == 2)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_a_run_is_looked_up_if_the_ears_were_opened_anew_since_it_was_expected(
+    journal: Journal, hub: ResultHub
+) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    journal.open[0].break_off()
+    eventually(lambda: journal.listened == 2 and len(journal.looks) == 2)
+    journal.end(run_id(1), hinted=False)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_a_run_whose_hint_is_lost_with_the_ears_is_found_by_the_new_ones(journal: Journal, hub: ResultHub) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    journal.open[0].lost = True  # and nobody knows yet
+    journal.end(run_id(1), hinted=False)
+    future = hub.watch(run_id(1))
+    assert future.result(WAIT) == outcome()
+    assert journal.listened == 2
+
+
+def test_a_run_expected_by_closed_ears_is_looked_up(journal: Journal, make_hub: Callable[..., ResultHub]) -> None:
+    hub = make_hub(linger=0.01)
+    future = listen(journal, hub)
+    hub.expect(run_id(1))
+    journal.end(run_id(99))
+    assert future.result(WAIT) == outcome()
+    eventually(lambda: not hub.listening)
+    journal.end(run_id(1), hinted=False)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_nothing_is_expected_while_nobody_listens(journal: Journal, hub: ResultHub) -> None:
+    hub.expect(run_id(1))
+    listen(journal, hub)
+    journal.end(run_id(1), hinted=False)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_a_hint_without_names_ends_all_expectations(journal: Journal, hub: ResultHub) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    journal.end(run_id(1), hinted=False)
+    journal.tell()
+    eventually(lambda: len(journal.looks) == 2)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_an_expected_run_is_waited_for_without_a_look_once_only(journal: Journal, hub: ResultHub) -> None:
+    listen(journal, hub)
+    hub.expect(run_id(1))
+    hub.watch(run_id(1)).cancel()
+    journal.end(run_id(1))
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
+
+
+def test_only_so_many_runs_are_expected(journal: Journal, hub: ResultHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "MOST_EXPECTED", 2)
+    listen(journal, hub)
+    for number in (1, 2, 3):
+        hub.expect(run_id(number))
+    journal.end(run_id(1), hinted=False)
+    assert hub.watch(run_id(1)).result(WAIT) == outcome()
 
 
 def test_a_hint_without_names_looks_up_everybody(journal: Journal, hub: ResultHub) -> None:
