@@ -14,7 +14,7 @@ import re
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -33,8 +33,8 @@ from continuum.errors import (
     SchemaOutdated,
 )
 from continuum.journal.postgres.forks import forget_after_fork
-from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.names import Names, Statement
+from continuum.journal.postgres.sessions import Kept, Lent, Session, speaks
 
 __all__ = [
     "IDENTITY",
@@ -86,8 +86,6 @@ POOL_PATIENCE: Final = 30.0  # seconds a thread waits for one
 IDENTITY: Final = """
     select current_database()::text, (extract(epoch from migrated_at) * 1000000)::bigint from continuum_schema
 """
-
-_UUID_TEXT: Final = psycopg2.extensions.new_type((2950,), "CONTINUUM_UUID", psycopg2.STRING)
 
 _BUSY_CLASSES: Final = frozenset({"40", "53", "55"})
 _CONNECTION_CLASSES: Final = frozenset({"08", "57"})
@@ -163,32 +161,6 @@ def execute_plain(connection: Connection, sql: str) -> None:
     connection.exec_driver_sql(sql.replace("%", "%%"))
 
 
-class Session:
-    """A connection for one thread at a time that remembers which statements it has prepared."""
-
-    __slots__ = ("connection", "names", "prepared")
-
-    def __init__(self, connection: Any, names: Names, prepared: set[str]) -> None:
-        self.connection = connection
-        self.names = names
-        self.prepared = prepared
-
-    def run(self, statement: Statement, *arguments: str) -> list[tuple[Any, ...]]:
-        """Execute a prepared statement (arguments are literals, see `literals`) and return its rows."""
-        if statement.name not in self.prepared:
-            self.execute(self.names.prepare(statement))
-            self.prepared.add(statement.name)
-        return self.execute(statement.call(*arguments))
-
-    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Execute one statement as it is and return its rows."""
-        with self.connection.cursor() as cursor:
-            # SQLAlchemy makes its connections return uuid.UUID; ids are text here.
-            psycopg2.extensions.register_type(_UUID_TEXT, cursor)
-            cursor.execute(whole(sql), values)
-            return cursor.fetchall() if cursor.description is not None else []
-
-
 class Database:
     """One database, one schema; makes every session this journal uses."""
 
@@ -199,14 +171,16 @@ class Database:
         self._given = engine
         self._application_name = application_name
         self._engine: Engine | None = None
+        self._kept = Kept()
         self._making = threading.Lock()
         self._closed = False
         forget_after_fork(self)
 
     def after_fork(self) -> None:
         """Start with a new pool. The old one is kept from being collected: its connections are the parent's."""
-        self._inherited = self._engine
+        self._inherited = (self._engine, self._kept)
         self._engine = None
+        self._kept = Kept()
         self._making = threading.Lock()
 
     @property
@@ -313,18 +287,22 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Lend a pooled session. Driver errors inside the block are translated."""
-        fairy = None
+        session = None
         try:
-            fairy = self.engine.raw_connection()
-            yield Session(fairy.dbapi_connection, self.names, fairy.info.setdefault("prepared", set()))
+            session = self._kept.take() or Lent(self.engine.raw_connection(), self.names)
+            yield session
         except (psycopg2.Error, exc.DBAPIError, exc.TimeoutError) as error:
             known = translate(error, self.names)
-            if fairy is not None and isinstance(known, JournalUnavailable):
-                fairy.invalidate(error)
+            if session is not None:
+                if isinstance(known, JournalUnavailable):
+                    session.fairy.invalidate(error)
+                session.fairy.close()
             raise known from error
-        finally:
-            if fairy is not None:
-                fairy.close()
+        except BaseException:
+            if session is not None:
+                session.fairy.close()
+            raise
+        self._kept.put(session)
 
     def run(self, statement: Statement, *arguments: str) -> list[tuple[Any, ...]]:
         """Execute one prepared statement on a pooled session and return its rows."""
@@ -347,6 +325,7 @@ class Database:
     def close(self) -> None:
         """Close the pool; nothing can be opened any more."""
         self._closed = True
+        self._kept.close()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
@@ -364,15 +343,8 @@ class Database:
 
 def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
     """See whether the server has closed its end: an idle connection with something to read is a dead one."""
-    watch: Callable[[int], Any] = _poll(connection.fileno())
-    if watch(0):
+    if speaks(connection.fileno())(0):
         raise exc.InvalidatePoolError
-
-
-def _poll(descriptor: int) -> Callable[[int], Any]:
-    watcher = select.poll()
-    watcher.register(descriptor, select.POLLIN | select.POLLERR | select.POLLHUP)
-    return watcher.poll
 
 
 def _wait(connection: Any) -> None:
