@@ -58,7 +58,7 @@ def test_the_history_of_a_ten_step_workflow_takes_twelve_transactions(continuum:
         handle = continuum.start(flows.sequence, STEPS)
         handle.result(timeout=20)
     # The start, a commit to begin, one per step: each row knows the transaction that wrote it.
-    query = "select count(distinct xmin), count(*) from continuum_events where run_id::text = %s"
+    query = "select count(distinct xmin::text), count(*) from continuum_events where run_id::text = %s"
     assert fetch(database_url, query, handle.id) == [(STEPS + 2, 2 * STEPS + 3)]
 
 
