@@ -112,7 +112,11 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
         runs.POST.call(ONE, "null", "'signal_received'", "'go'", "'1'", "'id'"),
         {"continuum_runs_pkey", "continuum_runs_tip"},
     ),
-    "outcomes": (history.OUTCOMES, history.OUTCOMES.call(RUNS), {"continuum_runs_pkey", "continuum_runs_tip"}),
+    "outcomes": (
+        history.OUTCOMES,
+        history.OUTCOMES.call(*history.outcomes_call(MINE)),
+        {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
     "history": (history.HISTORY, history.HISTORY.call(ONE, "0", "null"), set()),
     "claim tasks": (
         tasks.CLAIM_TASKS,
@@ -199,3 +203,10 @@ def test_events_of_a_claim_are_read_in_order_by_their_key(planner: Planner) -> N
     of_events = [node for node in scans(plan) if node["Relation Name"].startswith("continuum_events")]
     assert of_events
     assert all("run_id" in node["Index Cond"] for node in of_events)
+
+
+def test_outcomes_start_only_the_partitions_of_the_runs_asked_for(planner: Planner) -> None:
+    plan = planner.plan(history.OUTCOMES, history.OUTCOMES.call(*history.outcomes_call(MINE[:1])))
+    of_events = [node for node in scans(plan) if node["Relation Name"].startswith("continuum_events")]
+    assert len(of_events) <= 1
+    assert sum(node.get("Subplans Removed", 0) for node in nodes(plan)) >= 4

@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, select
 
 from continuum.journal.postgres import tables
 from continuum.journal.postgres.database import Database, translated
-from continuum.journal.postgres.literals import ids
+from continuum.journal.postgres.literals import ids, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.protocol import RunPage
@@ -20,7 +20,7 @@ from continuum.model.events import TERMINAL, Event
 from continuum.model.ids import RunId, WorkerId, parse_run_id
 from continuum.model.runs import ENDED, Run, RunState
 
-__all__ = ["HISTORY", "OUTCOMES", "find_run", "list_runs", "read_events", "read_outcomes", "run_ids"]
+__all__ = ["HISTORY", "OUTCOMES", "find_outcomes", "find_run", "list_runs", "outcomes_call", "read_events"]
 
 HISTORY: Final = Statement(
     "history",
@@ -30,11 +30,13 @@ HISTORY: Final = Statement(
     """,
 )
 
-# Notes may follow the terminal event (mail that came too late), so it is looked for from the end.
+# Notes may follow the terminal event (mail that came too late), so it is looked for from the end. The range of the ids
+# asked for says the same once more: known before the statement runs, it spares it the start of all other partitions.
+# The tip of a chain may lie outside, and comes without its event then.
 OUTCOMES: Final = Statement(
     "outcomes",
     f"""
-    select g.id, t.state, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
+    select g.id, t.id, t.state, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
     from unnest($1::uuid[]) g(id)
     cross join lateral (select r.chain_id from continuum_runs r where r.id = g.id offset 0) r
     cross join lateral (
@@ -42,11 +44,12 @@ OUTCOMES: Final = Statement(
         where t.chain_id = r.chain_id and t.is_tip and t.state in ({", ".join(f"'{one}'" for one in sorted(ENDED))})
         offset 0
     ) t
-    cross join lateral (
+    left join lateral (
         select * from continuum_events e
-        where e.run_id = t.id and e.type in ({", ".join(f"'{one}'" for one in sorted(TERMINAL))})
+        where e.run_id = t.id and e.run_id between $2::uuid and $3::uuid
+          and e.type in ({", ".join(f"'{one}'" for one in sorted(TERMINAL))})
         order by e.seq desc limit 1
-    ) e
+    ) e on true
     """,
 )
 
@@ -61,17 +64,27 @@ def read_events(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Eve
     ]
 
 
-def run_ids(given: Sequence[RunId]) -> str:
-    """Return an array literal of ids that came from outside."""
-    return ids([parse_run_id(run_id) for run_id in given])
+def outcomes_call(run_ids: Sequence[str]) -> tuple[str, str, str]:
+    """Return the arguments of ``OUTCOMES`` for some runs."""
+    return ids(run_ids), text(min(run_ids)), text(max(run_ids))
 
 
-def read_outcomes(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> Mapping[RunId, tuple[RunState, Event]]:
-    """Return state and terminal event by run id."""
-    found = {}
-    for run_id, state, *row in rows:
-        [event] = read_events([tuple(row)], payloads)
-        found[RunId(run_id)] = (RunState(state), event)
+def find_outcomes(
+    database: Database, run_ids: Sequence[RunId], payloads: Payloads
+) -> Mapping[RunId, tuple[RunState, Event]]:
+    """Return how chains ended, those that have, by the ids that were asked for."""
+    asked = [parse_run_id(run_id) for run_id in run_ids]
+    found: dict[RunId, tuple[RunState, Event]] = {}
+    tips: dict[RunId, RunId] = {}
+    for run_id, tip, state, *row in database.run(OUTCOMES, *outcomes_call(asked)) if asked else ():
+        if row[0] is None:
+            tips[RunId(run_id)] = RunId(tip)
+        else:
+            [event] = read_events([tuple(row)], payloads)
+            found[RunId(run_id)] = (RunState(state), event)
+    if tips and not tips.keys() <= set(tips.values()):
+        ends = find_outcomes(database, sorted(set(tips.values())), payloads)
+        found.update((run_id, ends[tip]) for run_id, tip in tips.items() if tip in ends)
     return found
 
 
@@ -169,9 +182,9 @@ def _write_cursor(run_id: RunId) -> str:
 
 def _read_cursor(cursor: str) -> RunId:
     try:
-        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-        if not text.startswith(_CURSOR_PREFIX):
+        plain = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
+        if not plain.startswith(_CURSOR_PREFIX):
             raise ValueError(cursor)  # noqa: TRY301 - all forgeries get the same answer
-        return parse_run_id(text.removeprefix(_CURSOR_PREFIX).decode())
+        return parse_run_id(plain.removeprefix(_CURSOR_PREFIX).decode())
     except (ValueError, binascii.Error) as error:
         raise ValueError(f"{cursor[:80]!r} is not a cursor of list_runs") from error

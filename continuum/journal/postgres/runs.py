@@ -222,8 +222,7 @@ class PostgresRuns:
 
     def outcomes(self, run_ids: Sequence[RunId]) -> Mapping[RunId, tuple[RunState, Event]]:
         """Return how chains ended, those that have."""
-        rows = self._database.run(history.OUTCOMES, history.run_ids(run_ids))
-        return history.read_outcomes(rows, self._payloads)
+        return history.find_outcomes(self._database, run_ids, self._payloads)
 
     def _run(self, statement: Statement, arguments: list[Any], connection: Any) -> list[tuple[Any, ...]]:
         if connection is not None:

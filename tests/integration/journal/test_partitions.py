@@ -139,3 +139,18 @@ def test_a_role_that_may_only_write_rows_finds_the_months_that_are_there(databas
     finally:
         sql(f"drop owned by {role}")
         sql(f"drop role {role}")
+
+
+def test_the_outcome_of_a_chain_is_found_in_the_month_of_its_tip(desk: Desk, sql: Sql) -> None:
+    worker = desk.make_worker()
+    first, other, tip = start_at(desk, desk.now()), start_at(desk, desk.now()), start_at(desk, in_days(desk, 40))
+    for run in desk.claim(worker):
+        if run.run_id != first:
+            desk.end(worker, run)
+    sql("update continuum_runs set is_tip = false, state = 'continued' where id = %s", first)
+    sql("update continuum_runs set chain_id = %s where id = %s", first, tip)
+    assert partition_of(sql, first) != partition_of(sql, tip)
+    outcomes = desk.journal.runs.outcomes
+    assert outcomes([first]).keys() == {first}
+    assert outcomes([first])[first] == outcomes([tip])[tip]
+    assert outcomes([first, other, tip]).keys() == {first, other, tip}
