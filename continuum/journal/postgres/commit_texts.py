@@ -12,14 +12,12 @@ How one reads, in the order in which it happens:
    number costs nothing, and a generic plan cannot get it wrong.
 5. Everything that is written asks ``good``.
 
-The same statement is prepared in four texts, because a part that has nothing to do still costs the server its start:
+The same statement is prepared in five texts, because a part that has nothing to do still costs the server its start:
 
-=================  =============================================================  ======================
-``COMMIT_SINGLE``  one run, as scalars: what a quiet system sends, step by step   0.75 of ``COMMIT``
-``COMMIT``         many runs: results in, tasks out, ends
-``COMMIT_MAIL``    and messages that are consumed
-``COMMIT_DOOMED``  and tasks that are cancelled
-=================  =============================================================  ======================
+* ``COMMIT``: many runs; results in, tasks out, ends. ``COMMIT_MAIL``: and messages that are consumed.
+  ``COMMIT_DOOMED``: and tasks that are cancelled.
+* ``COMMIT_SINGLE``: one run, as scalars, little written. ``COMMIT_STEP``: and of its row only what an ordinary step
+  changes. That is what a quiet system sends, step by step, in five sixths of ``COMMIT``'s time.
 
 A run that ends needs no more than its columns: which of its tasks are left is known to the decision.
 
