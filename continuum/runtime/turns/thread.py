@@ -260,6 +260,7 @@ class Turns:
         if timeout > 0 and not self._bell.sleeping():
             timeout = 0
         events = self._selector.select(timeout)
+        self._bell.stirred()
         for key, _ in events:
             key.data()
         if not events:

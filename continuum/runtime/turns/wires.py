@@ -72,6 +72,10 @@ class Bell(Generic[T]):
             return False
         return True
 
+    def stirred(self) -> None:
+        """Say that the reader is awake for another reason: whoever puts something now need not ring."""
+        self._asleep = False
+
     def awake(self) -> None:
         """Say that the reader is awake, and swallow what was rung."""
         self._asleep = False
