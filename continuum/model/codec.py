@@ -224,6 +224,9 @@ class ArgumentsCodec:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}() {error}") from None
+        if len(args) < min(self._least, self._fillable):
+            # Python 3.13.0 lets **kwargs swallow a positional-only parameter's name, and misses nothing then.
+            raise TypeError(f"{self.name}() missing a required argument: {self._names[len(args)]!r}")
         return (args if placed is None else placed), named or {}
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, where: str = "arguments") -> str:
