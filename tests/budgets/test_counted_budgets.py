@@ -93,8 +93,8 @@ def test_the_update_of_a_step_is_hot(continuum: Continuum, database_url: str) ->
     # A session reports its counts at the latest when it ends.
     updates, hot = eventually(lambda: (found := counts()) and found[0] >= 20 * 41 and found, 20)
     # Per run: the claim, the first commit and the last one change indexed columns; the 40 steps between do not.
-    # Nine of ten on a quiet machine. Pages fill up while others keep the server from cleaning them; an index on a column
-    # that a step changes would leave none.
+    # Nine of ten on a quiet machine. Pages fill up while others keep the server from cleaning them; an index on a
+    # column that a step changes would leave none.
     assert hot / updates > 0.6, f"{hot} of {updates} updates were HOT"
 
 
