@@ -1,27 +1,14 @@
 """A dispatcher is frozen past its lease, its runs are taken over, and then it wakes up: a zombie with full pockets."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from continuum import Continuum
-from tests.crash.test_kill_at_probes import dispatcher
 from tests.support.audit import audit, fetch
-from tests.support.crash_app import LEDGER
+from tests.support.crash_runs import dispatcher
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
-
-
-@pytest.fixture
-def continuum(database_url: str) -> Iterator[Continuum]:
-    connection = psycopg2.connect(database_url)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(LEDGER)
-    connection.close()
-    with Continuum(database_url, modules=["tests.support.crash_app"]) as instance:
-        yield instance
 
 
 def frozen(pid: int) -> bool:

@@ -1,17 +1,13 @@
 """A dispatcher is killed with SIGKILL at every probe; another one finishes what it left."""
 
-from collections.abc import Iterator
-
-import psycopg2
 import pytest
 
 from continuum import Continuum
 from tests.support.audit import audit, fetch
-from tests.support.crash_app import LEDGER
+from tests.support.crash_runs import RUNS, die_and_be_inherited, dispatcher
 from tests.support.eventually import eventually
-from tests.support.processes import Process, Processes
+from tests.support.processes import Processes
 
-RUNS = 6
 # Each is passed many times: early, in the middle, and late in the runs' lives.
 PROBES = {
     "claim.answered": (1, 2),
@@ -28,48 +24,12 @@ PROBES = {
 }
 
 
-@pytest.fixture
-def continuum(database_url: str) -> Iterator[Continuum]:
-    connection = psycopg2.connect(database_url)
-    with connection, connection.cursor() as cursor:
-        cursor.execute(LEDGER)
-    connection.close()
-    with Continuum(database_url, modules=["tests.support.crash_app"]) as instance:
-        yield instance
-
-
-def dispatcher(processes: Processes, url: str, **env: str) -> Process:
-    """Start a dispatcher; return it once it says that it is up, or has died on the way."""
-    started = processes.python(
-        "-m",
-        "continuum.cli.dispatcher",
-        "-A",
-        "tests.support.crash_app",
-        env={"CONTINUUM_DATABASE_URL": url, **env},
-    )
-    eventually(lambda: not started.alive or "continuum-dispatcher" in started.output, 20)
-    return started
-
-
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize(("probe", "nth"), [(probe, nth) for probe, counts in PROBES.items() for nth in counts])
 def test_a_kill_at_a_probe_loses_nothing_and_repeats_nothing(
     continuum: Continuum, database_url: str, processes: Processes, probe: str, nth: int
 ) -> None:
-    handles = [continuum.start("crash.flow", f"run{n}") for n in range(RUNS)]
-    victim = dispatcher(processes, database_url, CONTINUUM_CRASH_AT=f"{probe}:{nth}")
-    for handle in handles:
-        handle.signal("go", "gone")
-
-    eventually(lambda: not victim.alive, 30)
-    assert victim.returncode == -9, victim.output
-
-    heir = dispatcher(processes, database_url)
-    for number, handle in enumerate(handles):
-        tag = f"run{number}"
-        assert handle.result(timeout=40) == [*(f"{tag}:{n}" for n in "12345b"), "gone", f"{tag}:6"]
-    assert heir.terminate() == 0, heir.output
-    audit(database_url)
+    die_and_be_inherited(continuum, database_url, processes, crash_at=f"{probe}:{nth}")
     # What an activity wrote in its transaction is there exactly once.
     assert fetch(database_url, "select item, count(*) from bookings group by 1 order by 1") == [
         (f"run{number}:b", 1) for number in range(RUNS)
