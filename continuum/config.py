@@ -26,8 +26,8 @@ class Settings:
     :ivar name: instance name, for logs and for several instances in one process.
     :ivar namespace: where runs are started if the caller does not say.
     :ivar schema: database schema of Continuum's tables.
-    :ivar executor: where activities run that do not say: ``local``.
-    :ivar queue: queue of activities sent to an external executor.
+    :ivar executor: where activities run that do not say: ``local``, ``celery``, or what an installed package provides.
+    :ivar queue: queue of an external executor for activities that neither name one nor are routed.
     :ivar modules: modules whose import declares the workflows and activities.
     :ivar concurrency: activities that run at once in the local pool's threads.
     :ivar queues: queues served by the local pool and how many of each at once; None serves all.
@@ -72,6 +72,11 @@ class Settings:
     max_payload_bytes: int = 2 * 1024 * 1024
     # Months of event partitions kept ready.
     partitions_ahead: int = 3
+    # A dispatched task that nobody claims within this is published again; doubled each time, up to ten minutes.
+    dispatch_deadline: timedelta = timedelta(seconds=60)
+    # Messages under way per queue of an external executor; what is beyond waits in Postgres, in order of priority.
+    # More than the workers of one queue prefetch together, so that none of them runs dry.
+    dispatch_window: int = 1_000
     # How long a drain waits for running activities.
     drain_timeout: timedelta = timedelta(seconds=30)
 
@@ -85,6 +90,7 @@ class Settings:
             "max_grants",
             "max_payload_bytes",
             "partitions_ahead",
+            "dispatch_window",
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -97,6 +103,7 @@ class Settings:
             "turn_limit",
             "slow_turn",
             "stuck_backoff",
+            "dispatch_deadline",
             "drain_timeout",
         ):
             value = getattr(self, name)

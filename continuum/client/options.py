@@ -35,4 +35,6 @@ class Options(TypedDict, total=False):
     stuck_backoff: timedelta
     max_payload_bytes: int
     partitions_ahead: int
+    dispatch_deadline: timedelta
+    dispatch_window: int
     drain_timeout: timedelta

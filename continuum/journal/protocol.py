@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -33,9 +33,12 @@ from continuum.model.ids import RunId, WorkerId
 from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVersion
 from continuum.model.messages import NewMessage
 from continuum.model.runs import NewRun, Run, RunState
-from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
+from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOutcome, TaskRecord, TaskRef
 
 __all__ = [
+    "ATTEMPT_GRACE",
+    "LONGEST_DISPATCH_DEADLINE",
+    "Dispatches",
     "Ears",
     "Journal",
     "Line",
@@ -47,6 +50,13 @@ __all__ = [
     "Upkeep",
     "Workers",
 ]
+
+
+ATTEMPT_GRACE: Final = timedelta(seconds=10)
+"""What an attempt in an external executor gets beyond its time limits before the reaper ends it."""
+
+LONGEST_DISPATCH_DEADLINE: Final = timedelta(minutes=10)
+"""Each dispatch of a task doubles how long it may stay unclaimed, up to this: a long queue is not published twice."""
 
 
 class Ears(Protocol):
@@ -159,6 +169,19 @@ class Runs(Protocol):
         """Return, for each given run whose chain has ended, the tip's state and terminal event."""
 
 
+class Dispatches(msgspec.Struct, frozen=True):
+    """Tasks now marked as dispatched by the asking worker.
+
+    :ivar next_due_us: when the next free task of that executor is due, in microseconds since the epoch, if later than
+        now; None if there is none.
+    :ivar more: whether more are due than were taken.
+    """
+
+    tasks: list[DispatchedTask]
+    next_due_us: int | None = None
+    more: bool = False
+
+
 class TransactionalTask(Protocol):
     """An open transaction of the journal's database in which an activity runs."""
 
@@ -208,6 +231,47 @@ class Tasks(Protocol):
 
     def of_run(self, run_id: RunId) -> list[TaskRecord]:
         """Return the run's task rows, by command."""
+
+    # -- external executors: rows are dispatched (marked, then published), and claimed by whoever gets the message
+
+    def dispatch(
+        self, worker: WorkerId, *, executor: str, rooms: Mapping[str, int], room: int, limit: int, deadline: timedelta
+    ) -> Dispatches:
+        """Mark free due tasks of an executor as dispatched by this worker: by priority, then age.
+
+        At most ``rooms[q]`` of queue ``q`` (``room`` of one not named), ``limit`` in all. The deadline doubles with
+        each dispatch of a task, up to ``LONGEST_DISPATCH_DEADLINE``. Marks nothing if the worker is not alive.
+        """
+
+    def undelivered(self, worker: WorkerId, *, executor: str) -> list[TaskRef]:
+        """Return what this worker has dispatched and nobody has claimed."""
+
+    def claim_dispatched(self, worker: WorkerId, refs: Sequence[TaskRef]) -> list[ClaimedTask]:
+        """Claim named tasks that are dispatched, or available again, at just that attempt.
+
+        The attempt may last its policy's timeout, and be silent for its heartbeat timeout, each plus ``ATTEMPT_GRACE``;
+        then the reaper ends it. Claims nothing if the worker is not alive. A ref without a claim is stale: a duplicate,
+        an attempt that is over, a task nobody waits for.
+        """
+
+    def finish_many(self, worker: WorkerId, outcomes: Sequence[TaskOutcome]) -> frozenset[TaskRef]:
+        """End attempts and post their outcomes, all in one statement; return those that were accepted.
+
+        Beside this worker's claims a *success* is accepted late: while the task exists, at the same or a later attempt
+        that nobody has begun. A late failure never is.
+        """
+
+    def defer(self, refs: Sequence[TaskRef], *, delay: timedelta) -> int:
+        """Offer dispatched tasks again after ``delay``, at the same attempt; return how many were still dispatched."""
+
+    def abandon(self, worker: WorkerId, ref: TaskRef, *, failure: Failure) -> bool:
+        """The process that ran this attempt died: offer the next attempt, or fail the task if none is left.
+
+        ``failure.attempts`` and the message are the caller's. False: stale, nothing was written.
+        """
+
+    def hand_over(self, worker: WorkerId) -> int:
+        """Leave what this worker has published behind: dispatched by nobody, offered again only at its deadline."""
 
 
 class Workers(Protocol):

@@ -61,10 +61,14 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class CommitRequest(msgspec.Struct, frozen=True):
-    """The group commit: each run at most once. Waits for nobody; writes each run wholly or not at all."""
+    """The group commit: each run at most once. Waits for nobody; writes each run wholly or not at all.
+
+    :ivar dispatch_deadline: how long tasks inserted as dispatched may stay unclaimed before they are offered again.
+    """
 
     worker: WorkerId
     commits: Sequence[Commit]
+    dispatch_deadline: timedelta = timedelta(seconds=60)
 
 
 class CommitReply(msgspec.Struct, frozen=True):
@@ -118,13 +122,15 @@ class MailReply(msgspec.Struct, frozen=True):
 class LookRequest(msgspec.Struct, frozen=True):
     """The floor poll: one statement that finds whatever a lost hint should have said.
 
-    :ivar queues: whose free tasks to look for; None for any, empty for none.
+    :ivar queues: whose free tasks of the local pool to look for; None for any, empty for none.
+    :ivar executors: external executors whose free tasks to look for, whatever their queue.
     """
 
     worker: WorkerId
     workflows: tuple[tuple[str, int], ...]
     queues: tuple[str, ...] | None
     limit: int
+    executors: tuple[str, ...] = ()
 
 
 class LookReply(msgspec.Struct, frozen=True):
@@ -134,8 +140,8 @@ class LookReply(msgspec.Struct, frozen=True):
     :ivar due: grants of this worker whose ``wake_at`` has passed or which have mail (known to it, or lost with
         an answer).
     :ivar claimable: whether a claim would find a run.
-    :ivar tasks: whether a free task of these queues is due.
-    :ivar dead: whether an expired worker, or something a dead worker held, waits for the reaper.
+    :ivar tasks: whether a free task of these queues or executors is due.
+    :ivar dead: whether an expired worker, something a dead worker held, or an expired task waits for the reaper.
     """
 
     messages: list[Message]

@@ -44,7 +44,8 @@ class Commit(msgspec.Struct, frozen=True):
 
     :ivar token: fencing token of the grant.
     :ivar seen: ``last_seq`` the decision was made on.
-    :ivar claimed: commands of ``decision.orders`` inserted as claimed by this worker; the others are free.
+    :ivar claimed: commands of ``decision.orders`` inserted as claimed by this worker.
+    :ivar dispatched: those inserted as dispatched by this worker, which publishes them; the others are free.
     :ivar finished: (command, attempt) of local results that ``decision.events`` holds; their task rows go.
     :ivar consumed: ids of inbox rows that go: delivered, or refused.
     :ivar adopted_hash: the loaded code's hash if it is to replace the pinned one.
@@ -58,6 +59,7 @@ class Commit(msgspec.Struct, frozen=True):
     seen: int
     decision: Decision
     claimed: frozenset[int] = frozenset()
+    dispatched: frozenset[int] = frozenset()
     finished: tuple[tuple[int, int], ...] = ()
     consumed: tuple[int, ...] = ()
     adopted_hash: str | None = None

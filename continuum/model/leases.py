@@ -84,6 +84,7 @@ class Reaped(msgspec.Struct, frozen=True):
     :ivar runs: how many runs of dead owners were freed.
     :ivar requeued: tasks of dead workers offered again, one attempt later.
     :ivar exhausted: tasks of dead workers without an attempt left, failed by message.
+    :ivar reoffered: dispatched tasks that nobody claimed in time, or whose dispatcher is dead, offered again.
     :ivar more: whether a chunk was full, so that another pass has work.
     """
 
@@ -91,6 +92,7 @@ class Reaped(msgspec.Struct, frozen=True):
     runs: int = 0
     requeued: int = 0
     exhausted: int = 0
+    reoffered: int = 0
     more: bool = False
 
 

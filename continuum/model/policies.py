@@ -8,11 +8,12 @@ import msgspec
 from continuum.errors import DeclarationError
 from continuum.model.names import flaw_of
 
-__all__ = ["ActivityPolicy", "Backoff", "Retry"]
+__all__ = ["DEFAULT_QUEUE", "ActivityPolicy", "Backoff", "Retry"]
 
 Backoff = Literal["exponential", "linear", "constant"]
 
 _ZERO: Final = timedelta(0)
+DEFAULT_QUEUE: Final = "default"
 MAX_TIMEOUT: Final = timedelta(hours=24)
 MAX_PRIORITY: Final = 1_000
 MAX_ATTEMPTS: Final = 1_000
@@ -74,6 +75,7 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     :ivar timeout: longest time one attempt may take, at most 24 hours. Default one hour.
     :ivar heartbeat_timeout: longest silence between two heartbeats of an attempt; None for no bound.
+    :ivar queue: None if nobody said: the executor decides then, see :attr:`queue_name`.
     :ivar priority: higher runs first, within -1000 to 1000.
     :ivar executor: ``local``, ``celery`` …; None for the instance's.
     """
@@ -81,7 +83,7 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     retry: Retry = Retry()
     timeout: timedelta = timedelta(hours=1)
     heartbeat_timeout: timedelta | None = None
-    queue: str = "default"
+    queue: str | None = None
     priority: int = 0
     executor: str | None = None
     transactional: bool = False
@@ -94,7 +96,7 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         beat = self.heartbeat_timeout
         if beat is not None and (not isinstance(beat, timedelta) or beat <= _ZERO):
             _refuse("heartbeat_timeout", beat, "None or a timedelta above zero")
-        if flaw_of(self.queue) is not None:
+        if self.queue is not None and flaw_of(self.queue) is not None:
             _refuse("queue", self.queue, "a name of 1 to 200 characters")
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > MAX_PRIORITY:
             _refuse("priority", self.priority, "a whole number from -1000 to 1000")
@@ -116,6 +118,11 @@ class ActivityPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
                 f" them may take {worst}. Raise the horizon, or lower timeout, max_attempts or cap."
             )
             raise DeclarationError(message)
+
+    @property
+    def queue_name(self) -> str:
+        """The queue of a task under this policy."""
+        return self.queue or DEFAULT_QUEUE
 
     def encode(self) -> str:
         """Return the JSON text stored with each task."""

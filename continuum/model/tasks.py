@@ -1,12 +1,50 @@
 """Here live the values that describe one requested call of an activity."""
 
+from enum import StrEnum
+
 import msgspec
 
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId
 from continuum.model.policies import ActivityPolicy
 
-__all__ = ["ClaimedTask", "TaskOrder", "TaskOutcome", "TaskRecord"]
+__all__ = ["ClaimedTask", "DispatchedTask", "TaskOrder", "TaskOutcome", "TaskRecord", "TaskRef", "TaskState"]
+
+
+class TaskState(StrEnum):
+    """Where a task row stands.
+
+    ``available`` → (``dispatched`` →) ``leased`` → gone. A dispatched row has been, or will in a moment be, published
+    to its executor by the dispatcher in ``claimed_by``; whoever gets the message claims it, and so may anybody who
+    claims available rows of that executor.
+    """
+
+    AVAILABLE = "available"
+    DISPATCHED = "dispatched"
+    LEASED = "leased"
+    DEAD = "dead"
+
+
+class TaskRef(msgspec.Struct, frozen=True, gc=False, order=True):
+    """Which attempt of which task: all that travels through a broker."""
+
+    run_id: RunId
+    command: int
+    attempt: int
+
+
+class DispatchedTask(msgspec.Struct, frozen=True, gc=False):
+    """A task whose row is marked as dispatched by this process: it has to publish it.
+
+    :ivar dispatch_no: how often it has been dispatched, this time included; names the message, and nothing else.
+    :ivar deadline_us: when it is offered again if nobody has claimed it, in microseconds since the epoch.
+    """
+
+    ref: TaskRef
+    activity: str
+    policy: ActivityPolicy
+    dispatch_no: int
+    deadline_us: int
 
 
 class TaskOrder(msgspec.Struct, frozen=True, gc=False):
@@ -73,3 +111,5 @@ class TaskRecord(msgspec.Struct, frozen=True):
     heartbeat: str | None
     heartbeat_at: int | None
     last_error: Failure | None
+    executor: str = "local"
+    dispatch_no: int = 0

@@ -195,7 +195,7 @@ class AttemptLife:
         failure = Failure(
             type_name="UnknownActivity",
             message=f"no worker that took this task has the code of activity {name!r}: import its module in the"
-            f" workers that serve queue {job.task.policy.queue!r}, or serve that queue elsewhere.",
+            f" workers that serve queue {job.task.policy.queue_name!r}, or serve that queue elsewhere.",
             attempts=job.task.attempt,
         )
         if job.end():

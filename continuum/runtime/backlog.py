@@ -133,11 +133,11 @@ class LimitedBacklog:
         with self._limits.lock:
             for job in jobs:
                 policy = job.task.policy
-                heap = self._heaps.get(policy.queue)
+                heap = self._heaps.get(policy.queue_name)
                 if heap is None:  # claimed before the queues were configured anew, say
-                    self._limits.limits.setdefault(policy.queue, 1)
-                    self._limits.running.setdefault(policy.queue, 0)
-                    heap = self._heaps[policy.queue] = []
+                    self._limits.limits.setdefault(policy.queue_name, 1)
+                    self._limits.running.setdefault(policy.queue_name, 0)
+                    heap = self._heaps[policy.queue_name] = []
                 heapq.heappush(heap, (-policy.priority, next(self._ticket), job))
 
     def pop(self) -> Job:
@@ -158,7 +158,7 @@ class LimitedBacklog:
     def done(self, job: Job) -> bool:
         """Make room in the job's queue."""
         with self._limits.lock:
-            self._limits.running[job.task.policy.queue] -= 1
+            self._limits.running[job.task.policy.queue_name] -= 1
         return True
 
     def startable(self) -> int:

@@ -159,7 +159,7 @@ class LocalPool:
         policy = order.policy
         if self._stopping or (policy.executor or self._settings.executor) != "local":
             return False
-        if self.queues is not None and policy.queue not in self.queues:
+        if self.queues is not None and policy.queue_name not in self.queues:
             return False
         return self._places.reserve(order.activity, policy)
 

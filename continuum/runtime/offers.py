@@ -114,7 +114,7 @@ class Offers(Service):
                 # Crash: claimed, not begun; the sweep frees them. (A lost answer of a living worker: `reconcile`.)
                 probe("offers.claimed")
             self._pool.adopt(tasks)
-            taken = Counter(None if queues is None else task.policy.queue for task in tasks)
+            taken = Counter(None if queues is None else task.policy.queue_name for task in tasks)
             short |= {queue for queue, count in asked.items() if taken[queue] >= count or len(tasks) >= limit}
         return bool(short) and self._pool.ask_for_room(short)
 

@@ -64,7 +64,7 @@ class _Count:
         # Of a limited queue, threads and loop together run only so many.
         self.long = Counter[str]()
         if limits is not None:
-            self.long.update(job.task.policy.queue for job in (*long, *self._long(others)))
+            self.long.update(job.task.policy.queue_name for job in (*long, *self._long(others)))
 
     def _long(self, bodies: Bodies) -> list[Job]:
         return [job for job in bodies.jobs() if (job.busy_since or self.at) < self.at - _SOON]
@@ -98,7 +98,7 @@ class Places:
             count = self._counts[kind] = self._count(kind)
         queue, brisk = None, count.brisk
         if self._limits is not None:
-            queue = policy.queue
+            queue = policy.queue_name
             brisk = self._brisk(count, queue)
         reserved = self._reserved[kind]
         if reserved[queue] + waiting.depth(queue) >= _bound(brisk, bodies.pace):
@@ -108,7 +108,7 @@ class Places:
 
     def unreserve(self, activity: str, policy: ActivityPolicy) -> None:
         """Give back a place that was kept."""
-        queue = None if self._limits is None else policy.queue
+        queue = None if self._limits is None else policy.queue_name
         reserved = self._reserved[self._kind(activity)]
         if reserved[queue] > 0:
             reserved[queue] -= 1

@@ -205,7 +205,7 @@ class TaskRow(msgspec.Struct):
             run_id=self.run_id,
             command=self.order.command,
             activity=self.order.activity,
-            queue=policy.queue,
+            queue=policy.queue_name,
             priority=policy.priority,
             state=_AVAILABLE if self.claimed_by is None else _LEASED,
             attempt=self.attempt,

@@ -36,7 +36,7 @@ class MemoryTasks:
             for row in free:
                 if len(claimed) >= limit:
                     break
-                queue = row.order.policy.queue
+                queue = row.order.policy.queue_name
                 if left is not None:
                     if left.get(queue, 0) <= 0:
                         continue

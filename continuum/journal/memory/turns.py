@@ -290,7 +290,7 @@ class Turns:
             tasks=any(
                 row.claimed_by is None
                 and row.available_at <= now
-                and (request.queues is None or row.order.policy.queue in request.queues)
+                and (request.queues is None or row.order.policy.queue_name in request.queues)
                 for row in store.all_tasks()
             ),
             dead=any(row.expires_at < now for row in store.workers.values())

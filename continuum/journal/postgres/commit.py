@@ -199,7 +199,9 @@ def _single_policies(policies: _Policies) -> tuple[str, str]:
     known = None if alone is None else _literals.get(alone)
     if known is None:
         firsts = [order for _, order in policies.values()]
-        words = [word for one in firsts for word in (one.policy.queue, one.policy.executor or LOCAL, one.policy_text)]
+        words = [
+            word for one in firsts for word in (one.policy.queue_name, one.policy.executor or LOCAL, one.policy_text)
+        ]
         known = (_policy_numbers(firsts), texts(words))
         if alone is not None:
             if len(_literals) >= _MOST_LITERALS:
@@ -254,7 +256,7 @@ def _order_columns(
         texts(payloads.wrap_all([order.arguments for order in orders])),
         sparse([order.idempotency_key for order in orders]),
         _policy_numbers(firsts),
-        texts([policy.queue for policy in found]),
+        texts([policy.queue_name for policy in found]),
         texts([policy.executor or LOCAL for policy in found]),
         texts([order.policy_text for order in firsts]),
     )
