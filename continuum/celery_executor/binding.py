@@ -1,0 +1,124 @@
+"""Here lives which Celery app belongs to which instance: found when first needed, never at import.
+
+A user's module makes an instance and an app in either order, and is imported by dispatchers, web processes and Celery
+workers alike. So nothing here reads an app's configuration or finalizes it before somebody works: that would freeze
+settings which the module's next lines still change.
+
+An executor lives as long as its instance. One that is attached to an app lives as long as the app: a Celery worker
+keeps nothing else.
+"""
+
+import logging
+import threading
+import weakref
+from typing import Any, Final, cast
+
+from celery import Celery, _state
+
+from continuum.celery_executor.transport import CeleryTransport
+from continuum.client.instance import Continuum
+from continuum.errors import ConfigError
+from continuum.runtime.transport import Transport
+
+__all__ = ["CeleryExecutor", "bind", "find_executor", "list_executors"]
+
+log = logging.getLogger("continuum.celery")
+
+_PINS: Final = "_continuum_instances"
+
+
+class CeleryExecutor:
+    """What an instance has to do with Celery. Made by :func:`bind`, one per instance; opens nothing by itself."""
+
+    def __init__(self, instance: Continuum) -> None:
+        self._instance = weakref.ref(instance)
+        self._app: Celery | None = None
+
+    def __repr__(self) -> str:
+        instance = self._instance()
+        return f"<CeleryExecutor {'(gone)' if instance is None else repr(instance.settings.name)}>"
+
+    @property
+    def instance(self) -> Continuum:
+        """The instance: journal, registry and settings come from here."""
+        instance = self._instance()
+        if instance is None:
+            message = "the Continuum instance of this executor does not exist any more: keep it in a module variable."
+            raise ConfigError(message)
+        return instance
+
+    def attach(self, app: Celery) -> None:
+        """Use this app, and no other. Reads nothing of its configuration yet."""
+        if not isinstance(app, Celery):
+            message = f"init_celery({app!r}) is not valid: write the Celery app, as in init_celery(app)."
+            raise ConfigError(message)
+        self._app = app
+        instance = self.instance
+        # The app holds the instance: in a Celery worker nobody else may.
+        pins = cast("list[Any]", app.__dict__.setdefault(_PINS, []))
+        if not any(pin is instance for pin in pins):
+            pins.append(instance)
+
+    @property
+    def app(self) -> Celery:
+        """The attached app, else the current one. Raises ``ConfigError`` if nobody configured one."""
+        if self._app is None:
+            self._app = _find_app(self.instance.settings.name)
+        return self._app
+
+    @property
+    def eager(self) -> bool:
+        """Whether the app runs tasks at once where they are called; then there is nothing to publish."""
+        return bool(self.app.conf.task_always_eager)
+
+    def transport(self) -> Transport | None:
+        """Return a transport of its own connection, not connected; None if the app is eager."""
+        if self.eager:
+            return None
+        instance = self.instance
+        return CeleryTransport(self.app, settings=instance.settings, registry=instance.registry)
+
+
+_executors: Final[weakref.WeakKeyDictionary[Continuum, CeleryExecutor]] = weakref.WeakKeyDictionary()
+_lock: Final = threading.Lock()
+_warned: Final[set[str]] = set()
+
+
+def bind(instance: Continuum) -> CeleryExecutor:
+    """Return the instance's executor, always the same one."""
+    with _lock:
+        executor = _executors.get(instance)
+        if executor is None:
+            executor = _executors[instance] = CeleryExecutor(instance)
+        return executor
+
+
+def find_executor(name: str) -> CeleryExecutor | None:
+    """Return the executor of the instance of this name; of several the one made last, with a warning."""
+    with _lock:
+        found = [executor for instance, executor in _executors.items() if instance.settings.name == name]
+        warn = len(found) > 1 and name not in _warned
+        if warn:
+            _warned.add(name)
+    if warn:
+        log.warning(
+            "%d Continuum instances are named %r; Celery messages for that name go to the one made last."
+            " Give each its own name=…",
+            len(found),
+            name,
+        )
+    return found[-1] if found else None
+
+
+def list_executors() -> list[CeleryExecutor]:
+    """Return the executors of all live instances, in the order they were made."""
+    with _lock:
+        return list(_executors.values())
+
+
+def _find_app(name: str) -> Celery:
+    app = _state._tls.current_app or _state.default_app  # noqa: SLF001 - asking for the current app would make one
+    if app is None:
+        message = f"found no Celery app for the instance {name!r}; call continuum.init_celery(app)"
+        raise ConfigError(message)
+    return cast("Celery", app)
