@@ -81,6 +81,11 @@ class Activity(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<activity {self.name}>"
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether its failures are final unless it asks for another attempt by raising ``RetryAfter``."""
+        return self.policy.retry.gives_up
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActivityFuture[R]:
         """Schedule the activity (in a workflow), or run the function (elsewhere).
 

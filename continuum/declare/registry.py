@@ -47,6 +47,10 @@ class ActivityDeclaration(Declaration, Protocol):
     def is_async(self) -> bool:
         """Whether it is an ``async def``."""
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether its failures are final unless it asks for another attempt by raising ``RetryAfter``."""
+
     def decode_arguments(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a recorded call. Raises ``CodecError``."""
 

@@ -29,6 +29,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     :ivar max_attempts: how often in all, 1 to 1,000. Default 3.
     :ivar horizon: the longest all attempts and delays may take together; declarations that could exceed it are
         refused. None for no bound.
+    :ivar gives_up: whether every failure is final but :class:`~continuum.errors.RetryAfter`, by which an activity asks
+        for another attempt, and the death of its worker. Celery tasks are tried again like that.
     """
 
     max_attempts: int = 3
@@ -37,6 +39,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     cap: timedelta = timedelta(minutes=5)
     jitter: timedelta = timedelta(milliseconds=250)
     horizon: timedelta | None = None
+    gives_up: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
@@ -45,6 +48,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             _refuse("retry.max_attempts", self.max_attempts, "a whole number from 1 to 1000")
         if self.backoff not in {"exponential", "linear", "constant"}:
             _refuse("retry.backoff", self.backoff, "'exponential', 'linear' or 'constant'")
+        if not isinstance(self.gives_up, bool):
+            _refuse("retry.gives_up", self.gives_up, "True or False")
         for name in ("base", "cap", "jitter", "horizon"):
             value = getattr(self, name)
             if name == "horizon" and value is None:

@@ -32,7 +32,7 @@ from continuum.journal.protocol import Journal
 from continuum.model.codec import check_size
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.tasks import TaskOutcome
-from continuum.runtime.job import Job, describe_body_error, outcome_of
+from continuum.runtime.job import Job, describe_body_error, is_final, outcome_of
 from continuum.runtime.reporter import Reporter
 from continuum.telemetry.probes import probe
 
@@ -134,7 +134,8 @@ class AttemptLife:
     def body_raised(self, job: Job, error: BaseException) -> None:
         """Report what a body raised."""
         if job.end():
-            self.fail(job, describe_body_error(error, job.task.attempt))
+            permanent = is_final(job.task, error)
+            self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent))
 
     def body_returned(self, job: Job, activity: ActivityDeclaration, result: Any) -> None:
         """Report what a body returned."""
@@ -234,7 +235,8 @@ class AttemptLife:
                 # is undone as a whole when it asks to finish.
                 self._reporter.put(partial(self._again, job), after=_PUT_OFF)
             else:
-                self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent and raised is not None))
+                permanent = (permanent and raised is not None) or is_final(job.task, error)
+                self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent))
             return
         self._owner.release(job)
         if finished:
@@ -262,6 +264,7 @@ class AttemptLife:
             message=f"attempt {task.attempt} of {task.activity} passed {limit}",
             traceback=stack[-_MAX_STACK:],
             kind=kind,
+            permanent=task.policy.retry.gives_up,
             attempts=task.attempt,
         )
         self.fail(job, failure)

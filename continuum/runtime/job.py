@@ -11,11 +11,12 @@ import msgspec
 
 from continuum.declare.attempts import Attempt
 from continuum.declare.registry import ActivityDeclaration
+from continuum.errors import RetryAfter
 from continuum.model.failures import Failure, describe_exception
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.tasks import ClaimedTask, TaskOutcome
 
-__all__ = ["Job", "Key", "describe_body_error", "outcome_of"]
+__all__ = ["Job", "Key", "describe_body_error", "is_final", "outcome_of"]
 
 Key = tuple[RunId, int, int]
 
@@ -139,6 +140,11 @@ def outcome_of(job: Job, payload: str | None, failure: Failure | None = None) ->
     """Return the outcome of a job's attempt."""
     task = job.task
     return TaskOutcome(task.run_id, task.command, task.attempt, task.activity, payload, failure)
+
+
+def is_final(task: ClaimedTask, error: BaseException) -> bool:
+    """Whether what a body raised ends the task, attempts left or not: its policy gives up on what asks for no retry."""
+    return task.policy.retry.gives_up and not isinstance(error, RetryAfter)
 
 
 def describe_body_error(error: BaseException, attempt: int, *, permanent: bool = False) -> Failure:

@@ -340,11 +340,12 @@ def test_callers_of_a_transactional_activity_do_not_see_the_connection() -> None
 
 
 def test_an_executor_that_nobody_provides_is_refused_and_the_error_says_which_there_are() -> None:
-    with pytest.raises(DeclarationError, match="write 'local'"):
-        activity(name="tests.elsewhere", executor="celery")(lambda_free)
-    with pytest.raises(DeclarationError, match="executor='celery'"):
-        double.options(executor="celery")
+    with pytest.raises(DeclarationError, match="write 'celery' or 'local'"):
+        activity(name="tests.elsewhere", executor="selery")(lambda_free)
+    with pytest.raises(DeclarationError, match="executor='selery'"):
+        double.options(executor="selery")
     assert double.options(executor="local").policy.executor == "local"
+    assert double.options(executor="celery").policy.executor == "celery"
     assert double.options(executor=None).policy.executor is None
 
 

@@ -100,6 +100,30 @@ def test_a_permanent_error_is_not_tried_again(bench: PoolBench) -> None:
     assert (failed.message, failed.permanent, failed.attempts) == ("card stolen", True, 1)
 
 
+GIVING_UP = Retry(max_attempts=3, base=timedelta(0), jitter=timedelta(0), gives_up=True)
+
+
+def test_an_activity_that_gives_up_is_tried_again_only_if_it_asks(bench: PoolBench) -> None:
+    [task] = bench.submit(raising(RetryAfter(90), GIVING_UP))
+    bench.nothing_held()
+    row = bench.row(task)
+    assert row is not None
+    assert row.attempt == 2
+    bench.submit(raising(ValueError("no"), GIVING_UP))
+    failed = failure(bench)
+    assert (failed.type_name, failed.permanent, failed.attempts) == ("ValueError", True, 1)
+
+
+def test_a_timeout_of_an_activity_that_gives_up_is_final(bench: PoolBench) -> None:
+    @activity(timeout=timedelta(milliseconds=50), retry=GIVING_UP)
+    async def body() -> None:
+        await asyncio.sleep(30)
+
+    bench.submit(body)
+    failed = failure(bench)
+    assert (failed.kind, failed.permanent, failed.attempts) == (FailureKind.TIMED_OUT, True, 1)
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()])
 def test_no_exception_ends_a_thread_or_the_loop(make_bench: Make, error: BaseException) -> None:
     bench = make_bench(concurrency=1)
