@@ -4,7 +4,8 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from continuum.journal.memory import MemoryJournal
-from continuum.journal.memory.rows import RunRow, TaskRow
+from continuum.journal.memory.rows import RunRow
+from continuum.journal.memory.task_rows import TaskRow
 from continuum.journal.memory.turns import Turns
 from continuum.journal.memory.workers import MemoryWorkers
 from continuum.journal.requests import ClaimReply, ClaimRequest, RegrantRequest

@@ -8,17 +8,13 @@ import msgspec
 
 from continuum.errors import JournalError
 from continuum.journal.requests import Hint, HintKind
-from continuum.model.failures import Failure
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.runs import ENDED, Run, RunState
-from continuum.model.tasks import ClaimedTask, TaskOrder, TaskRecord
 
-__all__ = ["EarsRow", "Pipe", "RunRow", "TaskRow", "WorkerRow", "check_json", "check_text", "moment"]
+__all__ = ["EarsRow", "Pipe", "RunRow", "WorkerRow", "check_json", "check_text", "micros", "moment"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_AVAILABLE: Final = "available"
-_LEASED: Final = "leased"
 
 
 def check_text(what: str, text: str | None) -> None:
@@ -54,6 +50,11 @@ _validate = msgspec.json.Decoder(msgspec.Raw).decode
 def moment(at: int) -> datetime:
     """Return microseconds since the epoch as an aware datetime."""
     return _EPOCH + at * _MICROSECOND
+
+
+def micros(span: timedelta) -> int:
+    """Return a duration in microseconds."""
+    return span // _MICROSECOND
 
 
 def _optional_moment(at: int | None) -> datetime | None:
@@ -152,70 +153,6 @@ class RunRow(msgspec.Struct, kw_only=True):
             parent_id=None,
             continued_from=None,
             attributes=dict(self.attributes),
-        )
-
-
-class TaskRow(msgspec.Struct):
-    """A row of ``continuum_tasks``; ``held`` while a transactional activity's transaction has ended it."""
-
-    run_id: RunId
-    order: TaskOrder
-    available_at: int
-    claimed_by: WorkerId | None = None
-    claimed_at: int | None = None
-    attempt: int = 1
-    heartbeat: str | None = None
-    heartbeat_at: int | None = None
-    last_error: Failure | None = None
-    held: bool = False
-
-    @property
-    def is_last_attempt(self) -> bool:
-        """Whether no attempt is left after this one."""
-        return self.attempt >= self.order.policy.retry.max_attempts
-
-    def claim(self, worker: WorkerId, now: int) -> ClaimedTask:
-        """Give the row to a worker."""
-        self.claimed_by, self.claimed_at = worker, now
-        return self.claimed()
-
-    def free(self, at: int, *, attempt: int) -> None:
-        """Offer the row again from ``at`` on."""
-        self.claimed_by = self.claimed_at = None
-        self.attempt, self.available_at = attempt, at
-
-    def claimed(self) -> ClaimedTask:
-        """Return what its claimant needs to know."""
-        order = self.order
-        return ClaimedTask(
-            run_id=self.run_id,
-            command=order.command,
-            attempt=self.attempt,
-            activity=order.activity,
-            arguments=order.arguments,
-            policy=order.policy,
-            idempotency_key=order.idempotency_key,
-            heartbeat=self.heartbeat,
-        )
-
-    def seen(self) -> TaskRecord:
-        """Return the row as operators see it."""
-        policy = self.order.policy
-        return TaskRecord(
-            run_id=self.run_id,
-            command=self.order.command,
-            activity=self.order.activity,
-            queue=policy.queue_name,
-            priority=policy.priority,
-            state=_AVAILABLE if self.claimed_by is None else _LEASED,
-            attempt=self.attempt,
-            max_attempts=policy.retry.max_attempts,
-            available_at=self.available_at,
-            claimed_by=self.claimed_by,
-            claimed_at=self.claimed_at,
-            heartbeat=self.heartbeat,
-            heartbeat_at=self.heartbeat_at,
-            last_error=self.last_error,
         )
 
 

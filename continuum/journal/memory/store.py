@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from continuum.errors import ConfigError
-from continuum.journal.memory.rows import EarsRow, RunRow, TaskRow, WorkerRow
+from continuum.journal.memory.rows import EarsRow, RunRow, WorkerRow
+from continuum.journal.memory.task_rows import TaskRow
 from continuum.journal.requests import Hint
 from continuum.model.clock import DatabaseClock
 from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.leases import WorkflowVersion
 from continuum.model.messages import Message
+from continuum.model.tasks import TaskState
 
 __all__ = ["Store", "StoreClock", "refuse_connection"]
 
@@ -125,7 +127,11 @@ class Store:
         row = self.task(run_id, command)
         if row is None or row.claimed_by != worker or row.attempt != attempt or row.held:
             return None
-        return row
+        return row if row.state == TaskState.LEASED else None
+
+    def is_orphaned(self, row: TaskRow) -> bool:
+        """Whether whoever has dispatched or leased the row does not exist any more."""
+        return row.claimed_by is not None and row.claimed_by not in self.workers
 
     def add_task(self, row: TaskRow) -> None:
         """Insert a task row."""
@@ -138,6 +144,12 @@ class Store:
             rows.pop(command, None)
             if not rows:
                 del self.tasks[run_id]
+
+    def end_task(self, row: TaskRow, kind: EventType, payload: str | None) -> None:
+        """Delete a task row and tell its run how it ended."""
+        run = self.runs[row.run_id]
+        self.post(run, kind, only=run.id, command=row.order.command, payload=payload)
+        self.drop_task(row.run_id, row.order.command)
 
     def all_tasks(self) -> Iterator[TaskRow]:
         """Iterate over all task rows."""

@@ -5,35 +5,30 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from continuum.journal.memory.rows import TaskRow, check_json, check_text
-from continuum.journal.memory.store import Store
+from continuum.journal.memory.dispatches import MemoryDispatches, check_outcome
+from continuum.journal.memory.rows import check_json, check_text, micros
+from continuum.journal.memory.task_rows import LOCAL, TaskRow
 from continuum.model.events import EventType
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId
-from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord, TaskState
 
 __all__ = ["MemoryTasks"]
 
-_MICROSECOND = timedelta(microseconds=1)
 
-
-class MemoryTasks:
+class MemoryTasks(MemoryDispatches):
     """``Journal.tasks``."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
     def claim(
-        self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = "local"
+        self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = LOCAL
     ) -> list[ClaimedTask]:
         """Claim free due tasks, by priority, then age."""
         left = None if queues is None else dict(queues)
         claimed: list[ClaimedTask] = []
         with self._store.lock:
             now = self._store.now()
-            free = [row for row in self._store.all_tasks() if self._is_free(row, now, executor)]
-            free.sort(key=lambda row: (-row.order.policy.priority, row.available_at, row.run_id, row.order.command))
-            for row in free:
+            free = [row for row in self._store.all_tasks() if row.is_due(now) and row.executor == executor]
+            for row in sorted(free, key=lambda row: row.urgency):
                 if len(claimed) >= limit:
                     break
                 queue = row.order.policy.queue_name
@@ -44,13 +39,9 @@ class MemoryTasks:
                 claimed.append(row.claim(worker, now))
         return claimed
 
-    @staticmethod
-    def _is_free(row: TaskRow, now: int, executor: str) -> bool:
-        return row.claimed_by is None and row.available_at <= now and (row.order.policy.executor or "local") == executor
-
     def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
         """End the attempt and post its outcome."""
-        _check_outcome(outcome)
+        check_outcome(outcome)
         with self._store.lock:
             row = self._claimed(worker, outcome)
             if row is None:
@@ -60,7 +51,7 @@ class MemoryTasks:
 
     def finish_keyed(self, worker: WorkerId, outcome: TaskOutcome, *, key: str) -> tuple[bool, str]:
         """End the attempt with the first result ever stored under the key."""
-        _check_outcome(outcome)
+        check_outcome(outcome)
         check_text("the idempotency key", key)
         payload = outcome.payload
         assert payload is not None, "only a success has a result to keep"
@@ -69,8 +60,7 @@ class MemoryTasks:
             winner = self._store.results.setdefault((outcome.activity, key), payload)
             row = self._claimed(worker, outcome)
             if row is not None:
-                self._post(row, EventType.ACTIVITY_COMPLETED, winner)
-                self._store.drop_task(row.run_id, row.order.command)
+                self._store.end_task(row, EventType.ACTIVITY_COMPLETED, winner)
             return row is not None, winner
 
     def find_result(self, activity: str, key: str) -> str | None:
@@ -85,7 +75,7 @@ class MemoryTasks:
             if row is None:
                 return False
             row.last_error = failure
-            row.free(self._store.now() + delay // _MICROSECOND, attempt=row.attempt + 1)
+            row.free(self._store.now() + micros(delay), attempt=row.attempt + 1)
             return True
 
     def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
@@ -96,13 +86,14 @@ class MemoryTasks:
             if row is None:
                 return False
             row.heartbeat = row.heartbeat if details is None else details
-            row.heartbeat_at = self._store.now()
+            row.live(self._store.now())
             return True
 
     def held(self, worker: WorkerId) -> list[ClaimedTask]:
         """Return the worker's claims."""
         with self._store.lock:
-            return [row.claimed() for row in self._store.all_tasks() if row.claimed_by == worker]
+            rows = self._store.all_tasks()
+            return [row.claimed() for row in rows if row.claimed_by == worker and row.state == TaskState.LEASED]
 
     def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
         """Free tasks that have not begun."""
@@ -134,7 +125,7 @@ class MemoryTasks:
 
     def hold(self, worker: WorkerId, outcome: TaskOutcome) -> TaskRow | None:
         """Lock the claimed row for a transaction that has ended the attempt."""
-        _check_outcome(outcome)
+        check_outcome(outcome)
         with self._store.lock:
             row = self._claimed(worker, outcome)
             if row is not None:
@@ -160,17 +151,6 @@ class MemoryTasks:
     def _claimed(self, worker: WorkerId, task: ClaimedTask | TaskOutcome) -> TaskRow | None:
         return self._store.claimed_task(worker, task.run_id, task.command, task.attempt)
 
-    def _end(self, row: TaskRow, outcome: TaskOutcome) -> None:
-        if outcome.failure is None:
-            self._post(row, EventType.ACTIVITY_COMPLETED, outcome.payload)
-        else:
-            self._post(row, EventType.ACTIVITY_FAILED, outcome.failure.encode())
-        self._store.drop_task(row.run_id, row.order.command)
-
-    def _post(self, row: TaskRow, kind: EventType, payload: str | None) -> None:
-        run = self._store.runs[row.run_id]
-        self._store.post(run, kind, only=run.id, command=row.order.command, payload=payload)
-
 
 class MemoryTransaction:
     """What a transactional activity gets. There is no connection: it can only report its outcome."""
@@ -190,10 +170,3 @@ class MemoryTransaction:
             return False
         self.ended.append((row, outcome))
         return True
-
-
-def _check_outcome(outcome: TaskOutcome) -> None:
-    assert (outcome.payload is None) != (outcome.failure is None), "an outcome is a payload or a failure"
-    check_json("the result", outcome.payload)
-    if outcome.failure is not None:
-        check_json("the failure", outcome.failure.encode())

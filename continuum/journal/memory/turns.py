@@ -7,8 +7,9 @@ same and stand in small methods of their own, so that the tests can take one awa
 from collections.abc import Iterable
 from typing import assert_never
 
-from continuum.journal.memory.rows import RunRow, TaskRow, check_json, check_text
+from continuum.journal.memory.rows import RunRow, check_json, check_text
 from continuum.journal.memory.store import Store
+from continuum.journal.memory.task_rows import LOCAL, TaskRow
 from continuum.journal.requests import (
     ClaimReply,
     ClaimRequest,
@@ -34,7 +35,6 @@ from continuum.model.ids import WorkerId
 from continuum.model.leases import ClaimedRun, Grant, GrantState
 from continuum.model.messages import Message
 from continuum.model.runs import ENDED, RunState
-from continuum.model.tasks import TaskOrder
 
 __all__ = ["Turns"]
 
@@ -94,7 +94,7 @@ class Turns:
                 continue
             if not self.may_write(run, request.worker, commit) or not self.holds_tasks(request.worker, commit):
                 continue
-            self._write(run, request.worker, commit)
+            self._write(run, request, commit)
             written.append(run.id)
         return CommitReply(frozenset(written))
 
@@ -121,7 +121,7 @@ class Turns:
             for command, attempt in commit.finished
         )
 
-    def _write(self, run: RunRow, worker: WorkerId, commit: Commit) -> None:
+    def _write(self, run: RunRow, request: CommitRequest, commit: Commit) -> None:
         store, decision, now = self._store, commit.decision, self._store.now()
         store.events[run.id].extend(decision.events)
         run.last_seq += len(decision.events)
@@ -141,15 +141,14 @@ class Turns:
         for command in decision.cancelled:
             store.drop_task(run.id, command)
         for order in decision.orders:
-            self._add_task(run, worker, order, claimed=order.command in commit.claimed, now=now)
+            row = TaskRow(run.id, order, now)
+            if order.command in commit.claimed:
+                row.claim(request.worker, now)
+            elif order.command in commit.dispatched:
+                row.dispatch(request.worker, now, request.dispatch_deadline)
+            store.add_task(row)
         if decision.state in ENDED:
             self._end(run, commit.retention_us, now)
-
-    def _add_task(self, run: RunRow, worker: WorkerId, order: TaskOrder, *, claimed: bool, now: int) -> None:
-        row = TaskRow(run.id, order, now)
-        if claimed:
-            row.claim(worker, now)
-        self._store.add_task(row)
 
     def _end(self, run: RunRow, retention_us: int | None, now: int) -> None:
         run.token += 1
@@ -287,15 +286,10 @@ class Turns:
             messages=self._mail_of(request.worker, limit),
             due=[Grant(run.id, run.token) for run in mine[:limit]],
             claimable=any(True for _ in self._due(can)) or any(True for _ in self._with_mail(can)),
-            tasks=any(
-                row.claimed_by is None
-                and row.available_at <= now
-                and (request.queues is None or row.order.policy.queue_name in request.queues)
-                for row in store.all_tasks()
-            ),
+            tasks=any(row.is_due(now) and _is_asked_for(row, request) for row in store.all_tasks()),
             dead=any(row.expires_at < now for row in store.workers.values())
             or any(owner not in store.workers for owner in store.owned)
-            or any(row.claimed_by is not None and row.claimed_by not in store.workers for row in store.all_tasks()),
+            or any(row.is_expired(now) or store.is_orphaned(row) for row in store.all_tasks()),
         )
 
     def _mail_of(self, worker: WorkerId, limit: int) -> list[Message]:
@@ -306,6 +300,12 @@ class Turns:
                 found.extend(box.values())
         found.sort(key=lambda message: message.id)
         return found[:limit]
+
+
+def _is_asked_for(row: TaskRow, request: LookRequest) -> bool:
+    if row.executor != LOCAL:
+        return row.executor in request.executors
+    return request.queues is None or row.order.policy.queue_name in request.queues
 
 
 def _check_commit(commit: Commit) -> None:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from continuum.journal.memory.rows import RunRow, TaskRow, WorkerRow, check_text
+from continuum.journal.memory.rows import RunRow, WorkerRow, check_text, micros
 from continuum.journal.memory.store import Store
+from continuum.journal.memory.task_rows import TaskRow
 from continuum.model.events import EventType
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.ids import WorkerId
 from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVersion
+from continuum.model.tasks import TaskState
 
 __all__ = ["MemoryWorkers"]
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class MemoryWorkers:
@@ -26,7 +26,7 @@ class MemoryWorkers:
         check_text("the host name", info.hostname)
         with self._store.lock:
             now = self._store.now()
-            row = WorkerRow(info.id, info.hostname, info.pid, now, now + info.ttl // _MICROSECOND)
+            row = WorkerRow(info.id, info.hostname, info.pid, now, now + micros(info.ttl))
             self._store.workers[info.id] = row
 
     def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
@@ -35,7 +35,7 @@ class MemoryWorkers:
             row = self._store.workers.get(worker)
             if row is None:
                 return False
-            row.expires_at = self._store.now() + ttl // _MICROSECOND
+            row.expires_at = self._store.now() + micros(ttl)
             return True
 
     def deregister(self, worker: WorkerId) -> None:
@@ -50,15 +50,23 @@ class MemoryWorkers:
             expired = [row.id for row in store.workers.values() if row.expires_at < now]
             for worker in expired:
                 del store.workers[worker]
-            runs, tasks = self._orphans(), self._orphaned_tasks()
+            runs, tasks = self._orphans(), self._overdue_tasks(now)
             for run in runs[:limit]:
                 self.sweep_run(run)
-            exhausted = sum(self.sweep_task(row, now) for row in tasks[:limit])
+            reoffered = exhausted = 0
+            for row in tasks[:limit]:
+                if row.state == TaskState.DISPATCHED:
+                    # Nobody has begun it: it is the same attempt that is published once more.
+                    row.free(row.available_at, attempt=row.attempt)
+                    reoffered += 1
+                else:
+                    exhausted += self.sweep_task(row, now)
             return Reaped(
                 workers=tuple(expired),
                 runs=len(runs[:limit]),
-                requeued=len(tasks[:limit]) - exhausted,
+                requeued=len(tasks[:limit]) - reoffered - exhausted,
                 exhausted=exhausted,
+                reoffered=reoffered,
                 more=len(runs) >= limit or len(tasks) >= limit,
             )
 
@@ -73,13 +81,9 @@ class MemoryWorkers:
         ]
         return sorted(found, key=lambda run: run.id)
 
-    def _orphaned_tasks(self) -> list[TaskRow]:
+    def _overdue_tasks(self, now: int) -> list[TaskRow]:
         store = self._store
-        found = [
-            row
-            for row in store.all_tasks()
-            if row.claimed_by is not None and row.claimed_by not in store.workers and not row.held
-        ]
+        found = [row for row in store.all_tasks() if not row.held and (store.is_orphaned(row) or row.is_expired(now))]
         return sorted(found, key=lambda row: (row.run_id, row.order.command))
 
     def sweep_run(self, run: RunRow) -> None:
@@ -88,22 +92,27 @@ class MemoryWorkers:
         run.token += 1
 
     def sweep_task(self, row: TaskRow, now: int) -> bool:
-        """Offer a dead worker's task again, one attempt later; whether there was none left."""
+        """End an attempt that its worker will not end, and offer the next; whether there was none left."""
+        failure = self._verdict(row)
         if not row.is_last_attempt:
+            row.last_error = failure
             row.free(now, attempt=row.attempt + 1)
             return False
-        run = self._store.runs[row.run_id]
-        failure = Failure(
-            type_name="WorkerDied",
-            message=f"the worker died during attempt {row.attempt} of {row.order.policy.retry.max_attempts}",
-            kind=FailureKind.WORKER_DIED,
-            attempts=row.attempt,
-        )
-        self._store.post(
-            run, EventType.ACTIVITY_FAILED, only=run.id, command=row.order.command, payload=failure.encode()
-        )
-        self._store.drop_task(row.run_id, row.order.command)
+        self._store.end_task(row, EventType.ACTIVITY_FAILED, failure.encode())
         return True
+
+    def _verdict(self, row: TaskRow) -> Failure:
+        attempt, policy = row.attempt, row.order.policy
+        which = f"attempt {attempt} of {policy.retry.max_attempts}"
+        if self._store.is_orphaned(row):
+            name, kind, message = "WorkerDied", FailureKind.WORKER_DIED, f"the worker died during {which}"
+        elif row.expires_at == row.times_out_at:
+            name, kind = "TimedOut", FailureKind.TIMED_OUT
+            message = f"{which} did not end within {policy.timeout}"
+        else:
+            name, kind = "HeartbeatTimedOut", FailureKind.HEARTBEAT_TIMED_OUT
+            message = f"{which} gave no sign of life for {policy.heartbeat_timeout}"
+        return Failure(type_name=name, message=message, kind=kind, attempts=attempt)
 
     def list_workers(self) -> list[WorkerRecord]:
         """Return all workers."""
