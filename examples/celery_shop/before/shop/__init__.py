@@ -1,0 +1,5 @@
+"""A small shop on Celery."""
+
+from shop.celery import app
+
+__all__ = ["app"]
