@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SESSION_ID] = os.urandom(4).hex()
     for name in [name for name in os.environ if name.startswith("CONTINUUM_")]:
-        if name not in (SESSION_ID, "CONTINUUM_TEST_DATABASE_URL"):
+        if not name.startswith("CONTINUUM_TEST_"):
             del os.environ[name]
 
 

@@ -7,9 +7,11 @@
         worker.expect("ready")
         worker.kill()
  or the fixture `processes`, which does the same. Whatever still runs at the end is killed, also if it was
-frozen. Each process leads a group of its own; `kill` ends it alone, the clean-up ends its group."""
+frozen, and also if pytest itself is killed. Each process leads a group of its own; `kill` ends it alone, the clean-up
+ends its group."""
 
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.eventually import eventually
+from tests.support.guardian import guard, release
 
 __all__ = ["Process", "Processes"]
 
@@ -31,20 +34,31 @@ END_SECONDS = 10.0
 class Process:
     """One process, its pid and its output."""
 
-    def __init__(self, command: list[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        account: pwd.struct_passwd | None = None,
+    ) -> None:
         self.command = command
         self.log = log
+        as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=ROOT,
+                cwd=cwd,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
                 start_new_session=True,
+                **as_user,
             )
         self.pid = self._popen.pid
+        guard(self.pid)
 
     @property
     def output(self) -> str:
@@ -107,6 +121,7 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # KILL works on a frozen process too
         self._popen.wait(END_SECONDS)
+        release(self.pid)
 
     def __repr__(self) -> str:
         return f"<process {self.pid}: {' '.join(self.command[:6])}>"
