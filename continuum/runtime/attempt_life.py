@@ -33,7 +33,8 @@ from continuum.model.codec import check_size
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.tasks import TaskOutcome
 from continuum.runtime.job import Job, describe_body_error, is_final, outcome_of
-from continuum.runtime.reporter import Reporter
+from continuum.runtime.reporter import Reports
+from continuum.runtime.verdicts import next_attempt_in
 from continuum.telemetry.probes import probe
 
 __all__ = ["AttemptLife", "Owner"]
@@ -44,7 +45,6 @@ logger = logging.getLogger("continuum.runtime")
 _UNKNOWN_DELAY: Final = timedelta(seconds=5)
 # The journal was away before the body could begin.
 _PUT_OFF: Final = 0.2
-_ZERO: Final = timedelta(0)
 # Limits below this have to be announced: the watch looks once a second by itself.
 _CLOSE: Final = timedelta(seconds=1)
 # A heartbeat is being written; it must not land after the one that precedes a retry.
@@ -69,13 +69,16 @@ class Owner(Protocol):
 
 
 class AttemptLife:
-    """Runs jobs. Methods are safe on any thread; none raises."""
+    """Runs jobs. Methods are safe on any thread; none raises.
+
+    Two methods are there to be replaced by another kind of pool: `call_body` and `ended_by`.
+    """
 
     def __init__(
         self,
         *,
         journal: Journal,
-        reporter: Reporter,
+        reporter: Reports,
         owner: Owner,
         deliver: Callable[[TaskOutcome], None],
         mailed: Callable[[], None],
@@ -116,12 +119,18 @@ class AttemptLife:
         attempt = self.begin(job)
         try:
             args, kwargs = activity.decode_arguments(task.arguments)
-            # A context of its own: nothing a body sets may be seen by the next one on this thread.
-            result = Context().run(_call, attempt, activity.function, args, kwargs)
+            result = self.call_body(attempt, activity, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end an attempt, not a worker
             self.body_raised(job, error)
             return
         self.body_returned(job, activity, result)
+
+    def call_body(
+        self, attempt: Attempt, activity: ActivityDeclaration, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a body. Raises what it raises."""
+        # A context of its own: nothing a body sets may be seen by the next one on this thread.
+        return Context().run(_call, attempt, activity.function, args, kwargs)
 
     def begin(self, job: Job) -> Attempt:
         """Note that the body begins, and return its attempt."""
@@ -134,8 +143,15 @@ class AttemptLife:
     def body_raised(self, job: Job, error: BaseException) -> None:
         """Report what a body raised."""
         if job.end():
-            permanent = is_final(job.task, error)
-            self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent))
+            self.ended_by(job, error)
+
+    def ended_by(self, job: Job, error: BaseException, *, permanent: bool = False) -> None:
+        """Report the exception that ended a job; the caller has ended it.
+
+        :param permanent: whether another attempt would meet it again.
+        """
+        permanent = permanent or is_final(job.task, error)
+        self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent))
 
     def body_returned(self, job: Job, activity: ActivityDeclaration, result: Any) -> None:
         """Report what a body returned."""
@@ -146,7 +162,7 @@ class AttemptLife:
             payload = self._encode(activity, result)
         except BaseException as error:  # noqa: BLE001 - encoding calls properties and constructors of users' classes
             if job.end():
-                self.fail(job, describe_body_error(error, job.task.attempt, permanent=True))
+                self.ended_by(job, error, permanent=True)
             return
         if job.end():
             if job.task.idempotency_key is None:
@@ -213,7 +229,7 @@ class AttemptLife:
                 try:
                     args, kwargs = activity.decode_arguments(job.task.arguments)
                     kwargs["connection"] = transaction.connection
-                    result = Context().run(_call, attempt, activity.function, args, kwargs)
+                    result = self.call_body(attempt, activity, args, kwargs)
                     permanent = True  # what cannot be encoded now never can be
                     payload = self._encode(activity, result)
                 except BaseException as error:
@@ -235,8 +251,7 @@ class AttemptLife:
                 # is undone as a whole when it asks to finish.
                 self._reporter.put(partial(self._again, job), after=_PUT_OFF)
             else:
-                permanent = (permanent and raised is not None) or is_final(job.task, error)
-                self.fail(job, describe_body_error(error, job.task.attempt, permanent=permanent))
+                self.ended_by(job, error, permanent=permanent and raised is not None)
             return
         self._owner.release(job)
         if finished:
@@ -272,20 +287,15 @@ class AttemptLife:
 
     def fail(self, job: Job, failure: Failure, *, delay: timedelta | None = None) -> None:
         """Report a failed attempt of a job that the caller has ended: another attempt, or the end."""
-        task = job.task
-        retry = task.policy.retry
-        if failure.permanent or task.attempt >= retry.max_attempts:
+        pause = next_attempt_in(job.task, failure, fraction=random.random())  # noqa: S311 - jitter
+        if pause is None:
             outcome = outcome_of(job, None, failure)
             if job.posts:
                 self.post(job, outcome)
             else:
                 self._deliver(outcome)
             return
-        if delay is None:
-            delay = failure.retry_after
-        if delay is None:
-            delay = retry.delay(task.attempt, fraction=random.random())  # noqa: S311 - jitter
-        self._put(job, partial(self._retry, job, failure, max(delay, _ZERO)))
+        self._put(job, partial(self._retry, job, failure, pause if delay is None else delay))
 
     def post(self, job: Job, outcome: TaskOutcome) -> None:
         """Post an outcome as a message instead of handing it to the run's owner in memory."""

@@ -157,4 +157,4 @@ def describe_body_error(error: BaseException, attempt: int, *, permanent: bool =
 
 
 def _is_ours(module: str) -> bool:
-    return module.startswith("continuum.runtime.")
+    return module.startswith(("continuum.runtime.", "continuum.celery_executor.", "asyncio."))

@@ -11,16 +11,27 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from continuum.errors import ContinuumError
 
-__all__ = ["Report", "Reporter"]
+__all__ = ["Report", "Reporter", "Reports"]
 
 logger = logging.getLogger("continuum.runtime")
 
 Report = Callable[[], float | None]
 """Tells the journal one thing; returns None when that is done, or in how many seconds to call again."""
+
+
+class Reports(Protocol):
+    """Takes reports in and sees to it that the journal hears of them."""
+
+    def put(self, report: Report, *, after: float = 0.0, give_up: Callable[[], None] | None = None) -> None:
+        """Call a report soon, or in ``after`` seconds; after a failure of the journal again and again.
+
+        :param give_up: called if it will not be called any more although it never succeeded.
+        """
+
 
 # Each waits for the database most of the time; more of them would only queue up there.
 _THREADS: Final = 4
