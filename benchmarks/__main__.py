@@ -1,4 +1,4 @@
-"""Here lives the command: ``python -m benchmarks [p1 p2 p3 p5 p10] [--rounds N] [--quick] [--json FILE]``."""
+"""Here lives the command: ``python -m benchmarks [p1 p2 p3 p5 p8 p10] [--rounds N] [--quick] [--json FILE]``."""
 
 import argparse
 import sys
@@ -74,6 +74,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures (and FILE.png)")
     parser.add_argument("--save", action="store_true", help="make this the last result, in benchmarks/results")
     options = parser.parse_args()
+    options.workloads = [name.lower() for name in options.workloads]
     unknown = [name for name in options.workloads if name not in TITLES]
     if unknown:
         parser.error(f"unknown workload {', '.join(unknown)}: choose from {', '.join(TITLES)}")

@@ -14,6 +14,7 @@ TITLES = {
     "p2": "P2: 10 sequential no-op activities, one process, a backlog",
     "p3": "P3: replay of 12,500 events, decoding included",
     "p5": "P5: n steps in one run",
+    "p8": "P8: 10 sequential no-op activities through Celery, 2 worker processes; many at once",
     "p10": "P10: idle system (30 ms pauses), one step, start to result",
 }
 
@@ -75,6 +76,35 @@ def _temporal(name: str, *, sandbox: bool) -> Contest:
     return Contest("p3", name, module, "replaying", options, {"repeat": 1}, "none", ("temporalio",))
 
 
+def _celery(broker: str) -> tuple[Contest, Contest]:
+    options = {"broker": broker, "steps": 10, "n": 60, "warm": 10}
+    needs = ("celery", "redis")
+    ours, plain = "benchmarks.workloads.through_celery", "benchmarks.peers.celery"
+    quick = {"n": 20, "warm": 3}
+    return (
+        Contest(
+            "p8",
+            f"continuum, {broker}",
+            ours,
+            "chain_and_tasks",
+            {**options, "runs": 300},
+            {**quick, "runs": 60},
+            "migrated",
+            needs,
+        ),
+        Contest(
+            "p8",
+            f"celery chain, {broker}",
+            plain,
+            "chain_and_tasks",
+            {**options, "tasks": 3_000},
+            {**quick, "tasks": 600},
+            "none",
+            needs,
+        ),
+    )
+
+
 _TEN = {"steps": 10, "n": 200, "warm": 20}
 _TEN_QUICK = {"n": 40, "warm": 5}
 _IDLE = {"steps": 1, "n": 100, "warm": 10, "pause": 0.03}
@@ -111,6 +141,8 @@ PLAN: tuple[Contest, ...] = (
         {"repeat": {"100": 20, "1000": 4, "10000": 1}},
         {"repeat": {"100": 5, "1000": 1, "10000": 1}},
     ),
+    *_celery("redis"),
+    *_celery("rabbitmq"),
     _ours("p10", OURS, "one_caller", _IDLE, _IDLE_QUICK),
     _dbos("p10", "dbos", "one_caller", _IDLE, _IDLE_QUICK),
     _dbos("p10", "dbos, queue", "queue", {"steps": 1, "n": 10}, {"n": 3}),
@@ -141,6 +173,15 @@ class Goal:
         return f"{self.what} {sign} {self.bound:g}"
 
 
+def _celery_goals(broker: str) -> tuple[Goal, Goal]:
+    ours, plain = f"continuum, {broker}", f"celery chain, {broker}"
+    tasks = f"{broker}: steps/s ÷ tasks/s with results"
+    return (
+        Goal("p8", f"{broker}: p50 ÷ chain", f"{ours}/p50_ms", f"{plain}/p50_ms", "<=", 2),
+        Goal("p8", tasks, f"{ours}/steps_per_s", f"{plain}/steps_per_s", ">=", 0.6),
+    )
+
+
 _DBOS_BEST = "dbos, 4 threads|dbos, 8 threads/steps_per_s"
 
 GOALS: tuple[Goal, ...] = (
@@ -154,5 +195,7 @@ GOALS: tuple[Goal, ...] = (
     Goal("p3", "µs per event", "continuum/us_per_event", None, "<=", 3),
     Goal("p3", "Temporal unsandboxed ÷ ours", "temporal/us_per_event", "continuum/us_per_event", ">=", 20),
     Goal("p5", "slowest ÷ fastest time per step", "continuum/spread", None, "<=", 1.2),
+    *_celery_goals("redis"),
+    *_celery_goals("rabbitmq"),
     Goal("p10", "p50 in ms", "continuum/p50_ms", None, "<=", 5),
 )

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from benchmarks.workloads.flows import ACTIVE_RUNS
 
 __all__ = ["DispatcherProcess", "dispatcher"]
 
-COMMAND = ("-c", "from continuum.cli.dispatcher import main; main()", "-A", "benchmarks.workloads.flows:continuum")
+COMMAND = ("-c", "from continuum.cli.dispatcher import main; main()", "-A")
+FLOWS = "benchmarks.workloads.flows:continuum"
 # A directory: each dispatcher is sampled by py-spy, which leaves a flame graph there.
 PROFILE = "CONTINUUM_BENCH_PROFILE"
 SAMPLES_PER_SECOND = "200"
@@ -43,12 +44,14 @@ class DispatcherProcess:
 
 
 @contextmanager
-def dispatcher(url: str, *, active_runs: int | None = None) -> Iterator[DispatcherProcess]:
+def dispatcher(
+    url: str, *, active_runs: int | None = None, app: str = FLOWS, settings: Mapping[str, str] | None = None
+) -> Iterator[DispatcherProcess]:
     """Run one dispatcher process for the block; drain it at the end."""
-    env = {**os.environ, "CONTINUUM_DATABASE_URL": url}
+    env = {**os.environ, "CONTINUUM_DATABASE_URL": url, **(settings or {})}
     if active_runs is not None:
         env[ACTIVE_RUNS] = str(active_runs)
-    command = [sys.executable, *COMMAND]
+    command = [sys.executable, *COMMAND, app]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     try:
         with _sampled(process.pid):

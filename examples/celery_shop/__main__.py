@@ -95,7 +95,7 @@ def _servers(variant: str, kind: str, stack: ExitStack) -> Urls:
 def _compare(kind: str, orders: int) -> int:
     print(
         f"{orders} orders in each column; Celery's defaults but for what the column says; the worker is started again\n"
-        f"at once; “stopped” means that nothing has happened for {QUIET_SECONDS:.0f} seconds. This takes some minutes.\n"
+        f"at once; “stopped” means that nothing has happened for {QUIET_SECONDS:.0f} seconds. It takes some minutes.\n"
     )
     found = compare(kind, orders=orders)
     print(table_of(found))
