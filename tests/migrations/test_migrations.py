@@ -83,27 +83,27 @@ def test_migrating_creates_this_month_and_three_more(connection: Connection) -> 
 
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     assert pending(database_url) == []
-    assert upgrade(database_url) == current(database_url) == "0001"
+    assert upgrade(database_url) == current(database_url) == "0002"
 
 
 def test_an_empty_database_has_everything_pending(empty_database_url: str) -> None:
     assert current(empty_database_url) is None
-    assert pending(empty_database_url) == ["0001"]
-    assert migrate_database(empty_database_url) == "0001"
+    assert pending(empty_database_url) == ["0001", "0002"]
+    assert migrate_database(empty_database_url) == "0002"
     assert pending(empty_database_url) == []
 
 
 def test_several_may_migrate_at_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         reached = list(pool.map(lambda _: upgrade(empty_database_url), range(4)))
-    assert reached == ["0001"] * 4
+    assert reached == ["0002"] * 4
 
 
 @pytest.mark.parametrize("schema", ["tenant", "Tenant-B", 'odd "one"', "ünïcode", "percent %s"])
 def test_any_schema_can_be_migrated_beside_another(database_url: str, schema: str) -> None:
     assert current(database_url, schema) is None
-    assert upgrade(database_url, schema) == "0001"
-    assert current(database_url, schema) == "0001"
+    assert upgrade(database_url, schema) == "0002"
+    assert current(database_url, schema) == "0002"
     assert pending(database_url, schema) == []
     with closing(open_journal(database_url, schema=schema)) as journal:
         assert journal.check() is not None
@@ -207,7 +207,7 @@ def test_the_owner_of_the_schema_needs_no_right_on_the_database(empty_database_u
             .set(username=role, password="test")
             .render_as_string(hide_password=False)
         )
-        assert upgrade(url, "app") == "0001"
+        assert upgrade(url, "app") == "0002"
     finally:
         execute(empty_database_url, f"drop owned by {role} cascade")
         execute(empty_database_url, f"drop role {role}")

@@ -37,6 +37,16 @@ select md5('run' || n)::uuid, 2, case when n % 20 = 0 then 'available' else 'lea
        case when n % 20 > 0 then md5('worker1')::uuid end, 3, 'charge', 'queue' || n % 3, 'local', '[]', '{}'
 from generate_series(1, 20000) n;
 
+-- An external executor's: 200 due, 9,500 due in an hour, as many dispatched, the others running; 100 are over time.
+insert into continuum_tasks (run_id, command, state, claimed_by, lease_expires_at, available_at, max_attempts, activity,
+                             queue, executor, arguments, policy)
+select md5('run' || n)::uuid, 4, case when n <= 29800 then 'available' when n <= 39500 then 'dispatched'
+       else 'leased' end, case when n > 29800 and n % 2 = 0 then md5('worker2')::uuid end,
+       case when n > 39900 then now() - interval '1 minute' when n > 29800 then now() + interval '1 hour' end,
+       case when n <= 20200 then now() - interval '1 second' else now() + interval '1 hour' end,
+       3, 'charge', 'mail' || n % 3, 'celery', '[]', '{}'
+from generate_series(20001, 40000) n;
+
 insert into continuum_inbox (chain_id, run_id, kind, command, payload)
 select md5('run' || n)::uuid, null, 'signal_received', null, '1' from generate_series(1, 40000, 20) n;
 """

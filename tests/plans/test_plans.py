@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from continuum.journal.postgres import claims, history, look, reaper, runs, tasks, upkeep
+from continuum.journal.postgres import claims, dispatches, history, look, reaper, runs, tasks, upkeep
 from continuum.journal.postgres.commit import commit_call
 from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
-from continuum.journal.postgres.literals import ids, integers, text
+from continuum.journal.postgres.literals import ids, integers, text, texts, words
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import CommitRequest, StickRequest
@@ -45,6 +45,9 @@ MINE = [
 ]  # parked with WORKER, each with a task; every 20th run has mail
 RUNS = ids(MINE)
 ONE = text(MINE[0])
+# Each with a task that OTHER has dispatched.
+OTHER = WorkerId(made_id("worker2"))
+THEIRS = ids([made_id(f"run{number}") for number in range(30002, 30018, 2)])
 LOADED = ("'{order,other}'", "'{1,1}'")
 POLICY = ActivityPolicy()
 STICK = StickRequest(WORKER, Grant(RunId(MINE[0]), 1), "drift", timedelta(seconds=5))
@@ -98,10 +101,15 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
     "mail": (look.MAIL, look.MAIL.call(W, "100"), {"continuum_runs_tip"}),
     "look": (
         look.LOOK,
-        look.LOOK.call(W, "100", *LOADED, "'{queue1}'"),
+        look.LOOK.call(W, "100", *LOADED, "'{queue1}'", "'{}'"),
         {"continuum_runs_owned", "continuum_runs_due", "continuum_runs_tip", "continuum_tasks_free"},
     ),
-    "look for any queue": (look.LOOK, look.LOOK.call(W, "100", *LOADED, "null"), {"continuum_tasks_free"}),
+    "look for any queue": (look.LOOK, look.LOOK.call(W, "100", *LOADED, "null", "'{}'"), {"continuum_tasks_free"}),
+    "look for tasks of executors": (
+        look.LOOK,
+        look.LOOK.call(W, "100", *LOADED, "'{}'", "'{celery,other}'"),
+        {"continuum_tasks_due", "continuum_tasks_expiring", "continuum_tasks_claimed"},
+    ),
     "inspect": (claims.INSPECT, claims.INSPECT.call(RUNS), {"continuum_runs_pkey"}),
     "release": (claims.RELEASE, claims.RELEASE.call(W, RUNS, integers([1] * 8)), {"continuum_runs_pkey"}),
     "stick": (claims.STICK, claims.stick_call(STICK), {"continuum_runs_pkey"}),
@@ -140,6 +148,48 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
         tasks.PUT_BACK.call(W, RUNS, integers([2] * 8), integers([1] * 8)),
         {"continuum_tasks_pkey"},
     ),
+    "dispatch": (
+        dispatches.DISPATCH,
+        dispatches.DISPATCH.call(
+            text(OTHER), "'celery'", "'{mail1,mail2}'", "'{8,0}'", "20", "50", "60000000", "600000000"
+        ),
+        {"continuum_tasks_free", "continuum_tasks_pkey", "continuum_tasks_due"},
+    ),
+    "claim dispatched": (
+        dispatches.CLAIM_DISPATCHED,
+        dispatches.CLAIM_DISPATCHED.call(text(OTHER), THEIRS, integers([4] * 8), integers([1] * 8)),
+        {"continuum_tasks_pkey"},
+    ),
+    "finish many": (
+        dispatches.FINISH_MANY,
+        dispatches.FINISH_MANY.call(
+            W, RUNS, integers([2] * 8), integers([1] * 8), words(["activity_completed"] * 8), texts(["1"] * 8)
+        ),
+        {"continuum_tasks_pkey", "continuum_runs_pkey"},
+    ),
+    "defer": (
+        dispatches.DEFER,
+        dispatches.DEFER.call(THEIRS, integers([4] * 8), integers([1] * 8), "0"),
+        {"continuum_tasks_pkey"},
+    ),
+    "abandon": (
+        dispatches.ABANDON,
+        dispatches.ABANDON.call(W, ONE, "2", "1", "'{}'"),
+        {"continuum_tasks_pkey", "continuum_runs_pkey"},
+    ),
+    "any overdue": (reaper.ANY_OVERDUE, reaper.ANY_OVERDUE.call(), {"continuum_tasks_expiring"}),
+    "sweep of the overdue": (reaper.SWEEP_OVERDUE, reaper.SWEEP_OVERDUE.call("50"), {"continuum_tasks_expiring"}),
+    "requeue": (
+        reaper.REQUEUE,
+        reaper.REQUEUE.call(RUNS, integers([2] * 8), texts(["{}"] * 8)),
+        {"continuum_tasks_pkey"},
+    ),
+    "reoffer": (reaper.REOFFER, reaper.REOFFER.call(THEIRS, integers([4] * 8)), {"continuum_tasks_pkey"}),
+    "exhausted": (
+        reaper.EXHAUSTED,
+        reaper.EXHAUSTED.call(RUNS, integers([2] * 8), texts(["{}"] * 8)),
+        {"continuum_tasks_pkey", "continuum_runs_pkey"},
+    ),
     "dead owners": (reaper.DEAD_OWNERS, reaper.DEAD_OWNERS.call(), {"continuum_runs_owned"}),
     "dead claimants": (reaper.DEAD_CLAIMANTS, reaper.DEAD_CLAIMANTS.call(), {"continuum_tasks_claimed"}),
     "sweep of runs": (
@@ -157,6 +207,16 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
 UNBOUNDED = {
     "dead mail": (upkeep.DEAD_MAIL, upkeep.DEAD_MAIL.call("100"), {"continuum_runs_tip"}),
     "held": (tasks.HELD, tasks.HELD.call(W), {"continuum_tasks_claimed"}),
+    "undelivered": (
+        dispatches.UNDELIVERED,
+        dispatches.UNDELIVERED.call(text(OTHER), "'celery'"),
+        {"continuum_tasks_claimed"},
+    ),
+    "hand over": (
+        dispatches.HAND_OVER,
+        dispatches.HAND_OVER.call(text(OTHER)),
+        {"continuum_tasks_claimed", "continuum_tasks_pkey"},
+    ),
     "tasks of a run": (tasks.OF_RUN, tasks.OF_RUN.call(ONE), {"continuum_tasks_pkey"}),
 }
 

@@ -4,6 +4,7 @@ This is the hot path of the turns thread: lists and joins of strings, no object 
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from continuum.errors import JournalError
@@ -33,6 +34,12 @@ MAX_TEXT: Final = 64 * 1024 * 1024
 
 LOCAL: Final = "local"  # the executor of an order that names none
 
+# How an order is inserted (see `commit_texts`); a dispatched one by its deadline in milliseconds, from 2 on.
+_FREE: Final = 0
+_CLAIMED: Final = 1
+_SHORTEST_DEADLINE: Final = 2
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _CANCEL: Final = EventType.CANCEL_REQUESTED
 _NO_ORDERS: Final = (NOTHING,) * 8
 # By the policy's text: its number in the call, and the first order with it.
@@ -54,9 +61,9 @@ def commit_call(request: CommitRequest, payloads: Payloads) -> str:
     if len(commits) > MAX_RUNS:
         raise ValueError(f"{len(commits)} runs in one commit are more than {MAX_RUNS}: send several")
     if len(commits) == 1 and _is_plain(commits[0]):
-        call = _single_call(request.worker, commits[0], payloads)
+        call = _single_call(request, payloads)
     else:
-        columns = _Columns(payloads)
+        columns = _Columns(payloads, _deadline(request))
         for place, commit in enumerate(commits, 1):
             columns.add(place, commit)
         call = columns.call(request.worker)
@@ -74,8 +81,9 @@ def _is_plain(commit: Commit) -> bool:
 class _Columns:
     """The columns of a batch, filled run by run."""
 
-    def __init__(self, payloads: Payloads) -> None:
+    def __init__(self, payloads: Payloads, deadline: int) -> None:
         self._payloads = payloads
+        self._deadline = deadline
         self.ids: list[str] = []
         self.chains: list[str] = []
         self.states: list[str] = []
@@ -103,7 +111,8 @@ class _Columns:
         self.adopted.append(commit.adopted_hash)
         self.run_numbers += _run_numbers(commit, cancelled)
         for order in _orders(commit):
-            self.order_numbers += (place, order.command in commit.claimed, order.command, _policy(self.policies, order))
+            claim = _claim(commit, order.command, self._deadline)
+            self.order_numbers += (place, claim, order.command, _policy(self.policies, order))
             self.orders.append(order)
         for command, attempt in commit.finished:
             self.finished += (place, command, attempt)
@@ -152,8 +161,9 @@ class _Columns:
         return COMMIT_DOOMED.call(*columns, integers(self.cancelled))
 
 
-def _single_call(worker: str, commit: Commit, payloads: Payloads) -> str:
+def _single_call(request: CommitRequest, payloads: Payloads) -> str:
     """Return the call for one run of which nothing is cancelled or consumed, and that wrote few events."""
+    [commit] = request.commits
     decision = commit.decision
     cancelled = NONE
     numbers: list[int] = []
@@ -165,21 +175,21 @@ def _single_call(worker: str, commit: Commit, payloads: Payloads) -> str:
         if kind == _CANCEL and cancelled == NONE:
             cancelled = event.at
     columns = (
-        text(worker),
+        text(request.worker),
         text(commit.run_id),
         integers(_run_numbers(commit, cancelled)),
         text(decision.state),
         integers([number for claim in commit.finished for number in claim]),
         integers(numbers),
         texts(words),
-        *_single_orders(commit, payloads),
+        *_single_orders(commit, payloads, _deadline(request) if commit.dispatched else _FREE),
     )
     if commit.woke or commit.adopted_hash is not None or cancelled != NONE or decision.state in ENDED:
         return COMMIT_SINGLE.call(*columns, text(commit.adopted_hash))
     return COMMIT_STEP.call(*columns)
 
 
-def _single_orders(commit: Commit, payloads: Payloads) -> tuple[str, ...]:
+def _single_orders(commit: Commit, payloads: Payloads, deadline: int) -> tuple[str, ...]:
     orders = _orders(commit)
     if not orders:
         return (NOTHING,) * 4
@@ -188,7 +198,7 @@ def _single_orders(commit: Commit, payloads: Payloads) -> tuple[str, ...]:
     words: list[str | None] = []
     for order in orders:
         command = order.command
-        numbers += (1 if command in commit.claimed else 0, command, _policy(policies, order))
+        numbers += (_claim(commit, command, deadline), command, _policy(policies, order))
         words += (order.activity, payloads.wrap(order.arguments), order.idempotency_key)
     return integers(numbers), texts(words), *_single_policies(policies)
 
@@ -235,6 +245,15 @@ def _orders(commit: Commit) -> Sequence[TaskOrder]:
     return () if commit.decision.state in ENDED else commit.decision.orders
 
 
+def _claim(commit: Commit, command: int, deadline: int) -> int:
+    """Return how an order is inserted."""
+    return _CLAIMED if command in commit.claimed else deadline if command in commit.dispatched else _FREE
+
+
+def _deadline(request: CommitRequest) -> int:
+    return max(_SHORTEST_DEADLINE, request.dispatch_deadline // _MILLISECOND)
+
+
 def _policy(policies: _Policies, order: TaskOrder) -> int:
     """Return the number of an order's policy among those of the call."""
     known = policies.get(order.policy_text)
@@ -251,7 +270,7 @@ def _order_columns(
     firsts = [order for _, order in policies.values()]
     found = [order.policy for order in firsts]
     return (
-        integers(map(int, numbers)),
+        integers(numbers),
         texts([order.activity for order in orders]),
         texts(payloads.wrap_all([order.arguments for order in orders])),
         sparse([order.idempotency_key for order in orders]),

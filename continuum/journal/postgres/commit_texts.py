@@ -51,7 +51,8 @@ NONE: Final = -1  # NULL among numbers
 # parsing: together a quarter of a commit of one run. Texts have to be unnested: finding the n-th is a walk.
 _RUN_NUMBERS: Final = ("token", "seen", "added", "done", "flags", "wake_us", "retention_us", "cancelled_us")
 _EVENT_NUMBERS: Final = ("at_us", "seq", "command")  # after the place, in a batch
-_ORDER_NUMBERS: Final = ("mine", "command", "policy")
+# ``claim``: how an order is inserted. 0 free, 1 claimed, more: dispatched, with a deadline of so many milliseconds.
+_ORDER_NUMBERS: Final = ("claim", "command", "policy")
 
 
 def _numbers(parameter: str, row: str, names: Sequence[str]) -> str:
@@ -179,10 +180,14 @@ _TASKS: Final = """
         delete from continuum_tasks t using {gone} x
         where t.run_id = x.run_id and t.command = x.command and {good}
     ), ordered as (
-        insert into continuum_tasks (run_id, claimed_by, claimed_at, command, state, activity, arguments,
-                                     idempotency_key, max_attempts, priority, queue, executor, policy)
-        select {run}, case when x.mine = 1 then $1::uuid end, case when x.mine = 1 then now() end, x.command,
-               case when x.mine = 1 then 'leased' else 'available' end, x.activity, x.arguments, x.key, {policy}
+        insert into continuum_tasks (run_id, claimed_by, claimed_at, command, state, dispatch_no, dispatched_at,
+                                     lease_expires_at, activity, arguments, idempotency_key, max_attempts, priority,
+                                     queue, executor, policy)
+        select {run}, case when x.claim > 0 then $1::uuid end, case when x.claim = 1 then now() end, x.command,
+               case x.claim when 1 then 'leased' when 0 then 'available' else 'dispatched' end, (x.claim > 1)::int,
+               case when x.claim > 1 then now() end,
+               case when x.claim > 1 then clock_timestamp() + x.claim * interval '1 millisecond' end,
+               x.activity, x.arguments, x.key, {policy}
         from ({rows}) x
         where {good}
     )"""

@@ -16,7 +16,7 @@ from continuum.journal.requests import LookReply, LookRequest, MailRequest
 from continuum.model.leases import Grant
 from continuum.model.messages import Message
 
-__all__ = ["LOOK", "MAIL", "QUEUES", "look_call", "mail_call", "orphaned", "read_look", "read_messages"]
+__all__ = ["LOOK", "MAIL", "OVERDUE", "QUEUES", "look_call", "mail_call", "orphaned", "read_look", "read_messages"]
 
 _MAIL: Final = """
     select b.id, b.chain_id, b.run_id, b.kind, b.command, b.name, b.payload::text
@@ -46,14 +46,23 @@ QUEUES: Final = """
     )
 """
 
+# The order of each is that of the index that has to answer it: without one the planner may take the other.
 _FREE_TASK: Final = f"""
-    exists (
-        {QUEUES.format(queues="$5::text[]")}
-        select 1 from q cross join lateral (
-            select 1 from continuum_tasks t
-            where t.queue = q.name and t.executor = 'local' and t.state = 'available' and t.available_at <= now()
-            limit 1
-        ) t
+    (
+        exists (
+            {QUEUES.format(queues="$5::text[]")}
+            select 1 from q cross join lateral (
+                select 1 from continuum_tasks t
+                where t.queue = q.name and t.executor = 'local' and t.state = 'available' and t.available_at <= now()
+                order by t.priority desc, t.available_at limit 1
+            ) t
+        ) or exists (
+            select 1 from unnest($6::text[]) e(executor) cross join lateral (
+                select 1 from continuum_tasks t
+                where t.executor = e.executor and t.state = 'available' and t.available_at <= now()
+                order by t.available_at limit 1
+            ) t
+        )
     )
 """
 _CLAIMABLE: Final = f"""
@@ -96,6 +105,9 @@ def orphaned(table: str, column: str) -> str:
     """
 
 
+# Nobody has claimed it in time, or it is over its time. Not `clock_timestamp()`, which no index can be asked for.
+OVERDUE: Final = "t.lease_expires_at < now()"
+
 LOOK: Final = Statement(
     "look",
     f"""
@@ -117,7 +129,8 @@ LOOK: Final = Statement(
     select 0 as kind, {NOW_US} as number, {_CLAIMABLE} as claimable, {_FREE_TASK} as tasks,
            (exists (select 1 from continuum_workers w where w.expires_at < clock_timestamp())
             or exists ({orphaned("continuum_runs", "lease_owner")})
-            or exists ({orphaned("continuum_tasks", "claimed_by")})) as dead,
+            or exists ({orphaned("continuum_tasks", "claimed_by")})
+            or exists (select 1 from continuum_tasks t where {OVERDUE})) as dead,
            null::uuid as chain_id, null::uuid as run_id, null::text as type, null::int as command,
            null::text as name, null::text as payload
     union all
@@ -141,6 +154,7 @@ def look_call(request: LookRequest) -> str:
         integer(request.limit),
         *workflow_columns(request.workflows),
         "null" if request.queues is None else texts(request.queues),
+        texts(request.executors),
     )
 
 

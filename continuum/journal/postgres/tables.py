@@ -143,7 +143,6 @@ tasks: Final = Table(
     Column("lease_expires_at", _MOMENT),
     Column("heartbeat_at", _MOMENT),
     Column("dispatched_at", _MOMENT),
-    Column("published_at", _MOMENT),
     Column("command", Integer, nullable=False),
     Column("attempt", Integer, nullable=False, server_default="1"),
     Column("max_attempts", Integer, nullable=False),
@@ -169,7 +168,17 @@ Index(
     tasks.c.available_at,
     postgresql_where=text("state = 'available'"),
 )
+# Free tasks of an executor, whatever their queue: whether one is due, and when the next will be.
+Index(
+    "continuum_tasks_due",
+    tasks.c.executor,
+    tasks.c.available_at,
+    postgresql_where=text("state = 'available'"),
+)
+# What a worker has claimed or dispatched; and, by a skip scan, all who have.
 Index("continuum_tasks_claimed", tasks.c.claimed_by, postgresql_where=text("claimed_by is not null"))
+# Dispatched and never claimed, or claimed and over its time. A local pool's tasks are not in it.
+Index("continuum_tasks_expiring", tasks.c.lease_expires_at, postgresql_where=text("lease_expires_at is not null"))
 
 workers: Final = Table(
     "continuum_workers",

@@ -1,4 +1,4 @@
-"""Here lives what pools ask: claiming tasks, and reporting how attempts ended.
+"""Here lives what pools ask: claiming tasks, and reporting how attempts ended. External executors: `dispatches`.
 
 # Invariant: every write names (run, command, attempt, worker) and the state ``leased``. What does not match is stale,
 writes nothing, and is told so. Nothing here locks a row of a run.
@@ -9,33 +9,34 @@ writes nothing, and is told so. Nothing here locks a row of a run.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, exc
 
 from continuum.journal.postgres.database import UNSET, Database, Session, translated
+from continuum.journal.postgres.dispatches import PostgresDispatches, letter_of
 from continuum.journal.postgres.literals import ids, integer, integers, text, texts
 from continuum.journal.postgres.look import QUEUES
 from continuum.journal.postgres.names import Statement
-from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.postgres.task_rows import (
+    MICROSECOND,
+    MINE,
+    TASK,
+    THIS,
+    claim_of,
+    expiry,
+    read_task,
+    with_error,
+)
 from continuum.journal.protocol import TransactionalTask
-from continuum.model.events import EventType
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId
-from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
 from continuum.telemetry.probes import probe
 
 __all__ = ["CLAIM_TASKS", "FINISH", "HELD", "OF_RUN", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
-_KEPT_ERRORS: Final = 10  # the last ones; a task may be tried a thousand times
-_TASK: Final = """t.run_id, t.command, t.attempt, t.activity, t.arguments::text, t.policy::text,
-                  t.idempotency_key, t.heartbeat::text"""
-# Checked, not searched for: `is not distinct from` keeps the planner from walking all a worker has claimed.
-_MINE: Final = "t.claimed_by is not distinct from $1::uuid and t.state = 'leased'"
-_THIS: Final = f"t.run_id = $2::uuid and t.command = $3::int and t.attempt = $4::int and {_MINE}"
 
 # Each queue is asked by itself, so that a full one hides nothing; more may be locked than are taken, for a moment.
 CLAIM_TASKS: Final = Statement(
@@ -54,7 +55,7 @@ CLAIM_TASKS: Final = Statement(
     ), claimed as (
         update continuum_tasks t set state = 'leased', claimed_by = $1::uuid, claimed_at = clock_timestamp()
         from best where t.run_id = best.run_id and t.command = best.command
-        returning {_TASK}, t.priority, t.available_at
+        returning {TASK}, t.priority, t.available_at
     )
     select t.run_id, t.command, t.attempt, t.activity, t.arguments, t.policy, t.idempotency_key, t.heartbeat
     from claimed t order by t.priority desc, t.available_at, t.run_id, t.command
@@ -65,7 +66,7 @@ FINISH: Final = Statement(
     "finish",
     f"""
     with gone as (
-        delete from continuum_tasks t where {_THIS} returning t.run_id, t.command
+        delete from continuum_tasks t where {THIS} returning t.run_id, t.command
     )
     insert into continuum_inbox (chain_id, run_id, kind, command, payload)
     select r.chain_id, g.run_id, $5::text, g.command, $6::json
@@ -96,27 +97,31 @@ RETRY: Final = Statement(
     "retry",
     f"""
     update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null,
-        attempt = t.attempt + 1, available_at = clock_timestamp() + $6::bigint * interval '1 microsecond',
-        errors = (select json_agg(e.value order by e.number) from (
-            select value, number from json_array_elements(t.errors) with ordinality x(value, number)
-            where number > json_array_length(t.errors) - {_KEPT_ERRORS - 1}
-            union all select $5::json, {2**31}) e)
-    where {_THIS}
+        attempt = t.attempt + 1, available_at = clock_timestamp() + $6::bigint * {MICROSECOND},
+        errors = {with_error("$5::json")}
+    where {THIS}
     returning 1
     """,
 )
 
+# A local pool watches its attempts itself; one in an external executor gets more time by each sign of life.
 PROGRESS: Final = Statement(
     "progress",
     f"""
-    update continuum_tasks t set heartbeat = coalesce($5::json, t.heartbeat), heartbeat_at = clock_timestamp()
-    where {_THIS}
+    update continuum_tasks t set heartbeat = coalesce($5::json, t.heartbeat), heartbeat_at = clock_timestamp(),
+        lease_expires_at = case when t.lease_expires_at is not null
+            then {expiry("t.claimed_at", "clock_timestamp()")} end
+    where {THIS}
     returning 1
     """,
 )
 
 HELD: Final = Statement(
-    "held", f"select {_TASK} from continuum_tasks t where t.claimed_by = $1::uuid order by t.run_id, t.command"
+    "held",
+    f"""
+    select {TASK} from continuum_tasks t where t.claimed_by = $1::uuid and t.state = 'leased'
+    order by t.run_id, t.command
+    """,
 )
 
 PUT_BACK: Final = Statement(
@@ -124,7 +129,7 @@ PUT_BACK: Final = Statement(
     f"""
     update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null
     from unnest($2::uuid[], $3::int[], $4::int[]) d(run_id, command, attempt)
-    where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and {_MINE}
+    where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and {MINE}
     returning 1
     """,
 )
@@ -135,18 +140,14 @@ OF_RUN: Final = Statement(
     select t.run_id, t.command, t.activity, t.queue, t.priority, t.state, t.attempt, t.max_attempts,
            (extract(epoch from t.available_at) * 1000000)::bigint, t.claimed_by,
            (extract(epoch from t.claimed_at) * 1000000)::bigint, t.heartbeat::text,
-           (extract(epoch from t.heartbeat_at) * 1000000)::bigint, (t.errors -> -1)::text
+           (extract(epoch from t.heartbeat_at) * 1000000)::bigint, (t.errors -> -1)::text, t.executor, t.dispatch_no
     from continuum_tasks t where t.run_id = $1::uuid order by t.command
     """,
 )
 
 
-class PostgresTasks:
+class PostgresTasks(PostgresDispatches):
     """``Journal.tasks``."""
-
-    def __init__(self, database: Database, payloads: Payloads) -> None:
-        self._database = database
-        self._payloads = payloads
 
     def claim(
         self, worker: WorkerId, *, queues: Mapping[str, int] | None, limit: int, executor: str = "local"
@@ -159,7 +160,7 @@ class PostgresTasks:
                 return []
             named, rooms = texts(list(room)), integers(room.values())
         rows = self._database.run(CLAIM_TASKS, text(worker), text(executor), named, rooms, integer(limit))
-        return [self._read(row) for row in rows]
+        return [read_task(row, self._payloads) for row in rows]
 
     def finish(self, worker: WorkerId, outcome: TaskOutcome) -> bool:
         """End the attempt and post its outcome."""
@@ -168,10 +169,7 @@ class PostgresTasks:
 
     def finish_in(self, session: Session, worker: WorkerId, outcome: TaskOutcome) -> bool:
         """End the attempt on this session, whatever transaction it is in."""
-        if outcome.failure is None:
-            kind, payload = EventType.ACTIVITY_COMPLETED, outcome.payload
-        else:
-            kind, payload = EventType.ACTIVITY_FAILED, outcome.failure.encode()
+        kind, payload = letter_of(outcome)
         claim = (text(worker), text(outcome.run_id), integer(outcome.command), integer(outcome.attempt))
         # Crash: before the answer the outcome may be posted or not; handing it in again posts it at most once.
         posted = session.run(FINISH, *claim, text(kind), text(self._payloads.wrap(payload)))
@@ -204,15 +202,15 @@ class PostgresTasks:
     def retry(self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta) -> bool:
         """Free the task for its next attempt."""
         stored = text(self._payloads.wrap(failure.encode()))
-        return bool(self._database.run(RETRY, *_claim(worker, task), stored, integer(delay // _MICROSECOND)))
+        return bool(self._database.run(RETRY, *claim_of(worker, task), stored, integer(delay // _MICROSECOND)))
 
     def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
         """Record a sign of life."""
-        return bool(self._database.run(PROGRESS, *_claim(worker, task), text(self._payloads.wrap(details))))
+        return bool(self._database.run(PROGRESS, *claim_of(worker, task), text(self._payloads.wrap(details))))
 
     def held(self, worker: WorkerId) -> list[ClaimedTask]:
         """Return the worker's claims."""
-        return [self._read(row) for row in self._database.run(HELD, text(worker))]
+        return [read_task(row, self._payloads) for row in self._database.run(HELD, text(worker))]
 
     def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
         """Free tasks that have not begun."""
@@ -262,16 +260,9 @@ class PostgresTasks:
         for row in self._database.run(OF_RUN, text(run_id)):
             heartbeat, heartbeat_at, error = unwrap(row[11]), row[12], unwrap(row[13])
             last_error = None if error is None else Failure.parse(error)
-            columns: list[Any] = [*row[:11], heartbeat, heartbeat_at, last_error]
+            columns: list[Any] = [*row[:11], heartbeat, heartbeat_at, last_error, *row[14:]]
             found.append(TaskRecord(*columns))
         return found
-
-    def _read(self, row: tuple[Any, ...]) -> ClaimedTask:
-        run_id, command, attempt, activity, arguments, policy, key, heartbeat = row
-        unwrap = self._payloads.read_or_mark
-        return ClaimedTask(
-            run_id, command, attempt, activity, str(unwrap(arguments)), _policy(policy), key, unwrap(heartbeat)
-        )
 
 
 class _Transaction:
@@ -292,13 +283,3 @@ class _Transaction:
                 return True
         self.connection.rollback()
         return False
-
-
-def _claim(worker: WorkerId, task: ClaimedTask) -> tuple[str, str, str, str]:
-    return text(worker), text(task.run_id), integer(task.command), integer(task.attempt)
-
-
-@lru_cache(maxsize=512)
-def _policy(stored: str) -> ActivityPolicy:
-    # The texts are those of declarations: a handful of them, however many tasks there are.
-    return ActivityPolicy.parse(stored)
