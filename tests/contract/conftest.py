@@ -1,6 +1,7 @@
 """Each test in here runs on both wings of the journal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from continuum.journal.memory import MemoryJournal
 from continuum.journal.protocol import Journal
 from continuum.model.ids import WorkerId
+from tests.support.dispatches import age_in_memory, age_in_postgres
 from tests.support.journals import Desk, row_locked
 
 
@@ -49,3 +51,11 @@ def worker(desk: Desk) -> WorkerId:
 def other(desk: Desk) -> WorkerId:
     """Return another one."""
     return desk.make_worker()
+
+
+@pytest.fixture
+def age(desk: Desk, request: pytest.FixtureRequest) -> Callable[[timedelta], None]:
+    """Return what makes all task rows older: their deadlines and limits come nearer, no lease of a worker does."""
+    if isinstance(desk.journal, MemoryJournal):
+        return partial(age_in_memory, desk.journal)
+    return partial(age_in_postgres, request.getfixturevalue("database_url"))

@@ -89,8 +89,18 @@ def order(
     activity: str = "charge",
     arguments: str = "[[1],{}]",
     idempotency_key: str | None = None,
+    gives_up: bool = False,
+    timeout: timedelta = HOUR,
+    heartbeat_timeout: timedelta | None = None,
 ) -> TaskOrder:
-    policy = ActivityPolicy(retry=Retry(max_attempts=attempts), queue=queue, priority=priority, executor=executor)
+    policy = ActivityPolicy(
+        retry=Retry(max_attempts=attempts, gives_up=gives_up),
+        queue=queue,
+        priority=priority,
+        executor=executor,
+        timeout=timeout,
+        heartbeat_timeout=heartbeat_timeout,
+    )
     return TaskOrder(command, activity, arguments, policy, policy.encode(), idempotency_key)
 
 
@@ -313,8 +323,10 @@ class Desk:
         workflows: Sequence[tuple[str, int]] = ((WORKFLOW, 1),),
         queues: Sequence[str] | None = ("default",),
         limit: int = 100,
+        executors: Sequence[str] = (),
     ) -> LookReply:
-        reply = self.ask(LookRequest(worker, tuple(workflows), None if queues is None else tuple(queues), limit))
+        named = None if queues is None else tuple(queues)
+        reply = self.ask(LookRequest(worker, tuple(workflows), named, limit, tuple(executors)))
         assert isinstance(reply, LookReply)
         return reply
 

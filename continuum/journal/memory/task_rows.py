@@ -94,8 +94,8 @@ class TaskRow(msgspec.Struct):
 
     def dispatch(self, worker: WorkerId, now: int, deadline: timedelta) -> DispatchedTask:
         """Mark the row as published, or about to be, by a dispatcher."""
-        # A row dispatched forty times has long been at the bound.
-        span = min(micros(deadline) << min(self.dispatch_no, 40), micros(LONGEST_DISPATCH_DEADLINE))
+        # A row dispatched forty times has long been at the bound. Whoever wants to wait longer from the start may.
+        span = min(micros(deadline) << min(self.dispatch_no, 40), micros(max(deadline, LONGEST_DISPATCH_DEADLINE)))
         self.state, self.claimed_by, self.claimed_at = TaskState.DISPATCHED, worker, None
         self.dispatch_no += 1
         self.expires_at = now + span

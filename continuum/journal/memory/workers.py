@@ -94,7 +94,7 @@ class MemoryWorkers:
     def sweep_task(self, row: TaskRow, now: int) -> bool:
         """End an attempt that its worker will not end, and offer the next; whether there was none left."""
         failure = self._verdict(row)
-        if not row.is_last_attempt:
+        if not (row.is_last_attempt or failure.permanent):
             row.last_error = failure
             row.free(now, attempt=row.attempt + 1)
             return False
@@ -105,14 +105,19 @@ class MemoryWorkers:
         attempt, policy = row.attempt, row.order.policy
         which = f"attempt {attempt} of {policy.retry.max_attempts}"
         if self._store.is_orphaned(row):
-            name, kind, message = "WorkerDied", FailureKind.WORKER_DIED, f"the worker died during {which}"
-        elif row.expires_at == row.times_out_at:
-            name, kind = "TimedOut", FailureKind.TIMED_OUT
-            message = f"{which} did not end within {policy.timeout}"
+            kind, message = FailureKind.WORKER_DIED, f"the worker died during {which}"
+            return Failure(type_name="WorkerDied", message=message, kind=kind, attempts=attempt)
+        if row.expires_at == row.times_out_at:
+            kind, limit = FailureKind.TIMED_OUT, f"its timeout of {policy.timeout}"
         else:
-            name, kind = "HeartbeatTimedOut", FailureKind.HEARTBEAT_TIMED_OUT
-            message = f"{which} gave no sign of life for {policy.heartbeat_timeout}"
-        return Failure(type_name=name, message=message, kind=kind, attempts=attempt)
+            kind, limit = FailureKind.HEARTBEAT_TIMED_OUT, f"its heartbeat_timeout of {policy.heartbeat_timeout}"
+        return Failure(
+            type_name="TimeoutError",
+            message=f"attempt {attempt} of {row.order.activity} passed {limit}",
+            kind=kind,
+            permanent=policy.retry.gives_up,
+            attempts=attempt,
+        )
 
     def list_workers(self) -> list[WorkerRecord]:
         """Return all workers."""
