@@ -60,6 +60,11 @@ class CeleryExecutor:
             pins.append(instance)
 
     @property
+    def attached(self) -> Celery | None:
+        """The app that is known already."""
+        return self._app
+
+    @property
     def app(self) -> Celery:
         """The attached app, else the current one. Raises ``ConfigError`` if nobody configured one."""
         if self._app is None:

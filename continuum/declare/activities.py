@@ -4,9 +4,10 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Final, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from continuum.declare.annotations import hints_of, signature_of
+from continuum.declare.executors import load_provider
 from continuum.declare.names import check_function, check_name, location_of, place_of
 from continuum.declare.options import (
     CallOptions,
@@ -24,10 +25,11 @@ from continuum.model.policies import ActivityPolicy
 from continuum.replay.effects.activity import ActivityFuture, schedule
 from continuum.replay.effects.base import in_workflow
 
-__all__ = ["Activity", "activity"]
+__all__ = ["Activity", "CeleryTask", "Declarator", "activity"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _CONNECTION = "connection"
 
@@ -166,13 +168,18 @@ class ActivityDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Activity[P, R]: ...
 
 
-@overload
-def activity(function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
-@overload
-def activity(function: Callable[P, R], /) -> Activity[P, R]: ...
-@overload
-def activity(**options: Unpack[DeclaredOptions]) -> ActivityDecorator: ...
-def activity(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+class CeleryTask(Protocol[P, R_co]):
+    """A Celery task, as far as a type checker has to know it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in Celery."""
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Do what it does."""
+
+
+class Declarator:
     """Declare a function (``def`` or ``async def``) as an activity, with or without options.
 
     Options, each of which a call may override through ``.options(...)`` unless marked:
@@ -192,16 +199,54 @@ def activity(function: Callable[..., Any] | None = None, /, **options: Any) -> A
     Raises ``DeclarationError`` on an option or function that cannot work, ``TypeError`` on an unknown option,
     ``DuplicateName`` if other code has the name.
     """
-    check_known(options, DeclaredOptions, what="@activity")
-    if function is None:
-        return functools.partial(_declare, options=options)
-    return _declare(function, options=options)
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Activity[P, R]: ...
+    @overload
+    def __call__(self, **options: Unpack[DeclaredOptions]) -> ActivityDecorator: ...
+    def __call__(self, function: Any = None, /, **options: Any) -> Any:  # type: ignore[misc]  # it does take them all
+        """Declare a function, or return what declares it with these options."""
+        check_known(options, DeclaredOptions, what="@activity")
+        if function is None:
+            return functools.partial(_declare, options=options)
+        return _declare(function, options=options)
+
+    @overload
+    def from_celery(
+        self, task: CeleryTask[P, Coroutine[Any, Any, R]], /, **options: Unpack[CallOptions]
+    ) -> Activity[P, R]: ...
+    @overload
+    def from_celery(self, task: CeleryTask[P, R], /, **options: Unpack[CallOptions]) -> Activity[P, R]: ...
+    def from_celery(self, task: Any, /, **options: Any) -> Activity[..., Any]:
+        """Declare an existing Celery task (what ``@app.task`` or ``@shared_task`` made), unchanged, as an activity.
+
+        It has the task's name, runs the task's own code, and keeps the meaning of the task's options: ``bind``, base
+        class, ``pydantic``, ``throws``, time limits, queue and routes; ``self.retry()``, ``autoretry_for`` and
+        ``max_retries`` decide about further attempts, which the journal makes, and any other exception is final. With
+        ``retry=`` every exception is tried again as that says. A task without a time limit may take 24 hours.
+
+        Raises ``ConfigError`` if Celery is not installed, ``DeclarationError`` on what is no task or an option that
+        cannot work, ``TypeError`` on an unknown option, ``DuplicateName`` if other code has the name.
+        """
+        check_known(options, CallOptions, what="from_celery()")
+        adapted = load_provider("celery").adapt(task)
+        return _register(adapted.function, name=adapted.name, options={**adapted.options, **options})
+
+
+activity: Final = Declarator()
 
 
 def _declare(function: Callable[..., Any], /, *, options: dict[str, Any]) -> Activity[..., Any]:
     check_function(function, what="activity")
     given = dict(options)
     name = check_name(given.pop("name", f"{function.__module__}.{function.__qualname__}"), what="name")
+    return _register(function, name=name, options=given)
+
+
+def _register(function: Callable[..., Any], *, name: str, options: dict[str, Any]) -> Activity[..., Any]:
+    given = dict(options)
     key = given.pop("idempotency_key", None)
     policy = policy_with(ActivityPolicy(), given)
     if policy.transactional:
