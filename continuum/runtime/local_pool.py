@@ -75,7 +75,6 @@ class LocalPool:
         self.on_due: Callable[[float], None] = lambda _seconds: None
         self._journal = journal
         self._worker = worker
-        self._settings = settings
         self._lock = threading.Lock()  # of _held
         self._held: dict[tuple[RunId, int], Job] = {}
         self._stopping = False
@@ -157,7 +156,7 @@ class LocalPool:
     def reserve(self, order: TaskOrder) -> bool:
         """Whether a task may be inserted as claimed for this pool; if so, a place is kept for it."""
         policy = order.policy
-        if self._stopping or (policy.executor or self._settings.executor) != "local":
+        if self._stopping:
             return False
         if self.queues is not None and policy.queue_name not in self.queues:
             return False

@@ -10,13 +10,11 @@ __all__ = ["PoolSettings"]
 class PoolSettings:
     """Numbers of a local pool.
 
-    :ivar executor: what ``executor=None`` means; activities of another executor are not accepted.
     :ivar async_concurrency: bodies of ``async def`` at once. They cost memory, not threads.
     :ivar heartbeat_interval: how often the heartbeats of one attempt are written.
     :ivar max_result_bytes: largest encoded result.
     """
 
-    executor: str = "local"
     async_concurrency: int = 1000
     heartbeat_interval: timedelta = timedelta(seconds=1)
     max_result_bytes: int = 2 * 1024 * 1024

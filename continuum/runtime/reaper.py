@@ -33,12 +33,13 @@ class Reaper(Service):
         done = self._journal.workers.reap()
         for worker in done.workers:
             logger.warning("worker %s is dead; its runs and tasks are offered again", worker)
-        if done.runs or done.requeued or done.exhausted:
+        if done.runs or done.requeued or done.exhausted or done.reoffered:
             logger.warning(
-                "swept: %d runs freed, %d tasks offered again, %d tasks out of attempts",
+                "swept: %d runs freed, %d tasks offered again, %d tasks out of attempts, %d messages to be sent again",
                 done.runs,
                 done.requeued,
                 done.exhausted,
+                done.reoffered,
             )
             self._freed()
         return 0.0 if done.more else self._interval

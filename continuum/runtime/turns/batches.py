@@ -3,6 +3,7 @@
 import logging
 import selectors
 from collections.abc import Sequence
+from datetime import timedelta
 
 from continuum.errors import ContinuumError
 from continuum.journal.protocol import Journal
@@ -40,10 +41,12 @@ class Batches:
         settlement: Settlement,
         lease: Lease,
         patience: float,
+        dispatch_deadline: timedelta,
     ) -> None:
         self._table = table
         self._settlement = settlement
         self._lease = lease
+        self._dispatch_deadline = dispatch_deadline
         self._waiting: list[Slot] = []
         self.wires: list[Wire[list[Slot]]] = [
             Wire(
@@ -101,14 +104,15 @@ class Batches:
             # Crash: nothing of these turns is durable; every run is as its last commit left it, and is replayed
             # by whoever claims it after the sweep. The same world if the process dies while the batch is on its
             # way, or the statement lands and nobody hears of it.
-            wire.send(held, CommitRequest(self._lease.worker, commits))
+            wire.send(held, CommitRequest(self._lease.worker, commits, self._dispatch_deadline))
             probe("commit.sent")
 
     def _answered(self, slots: list[Slot], reply: Reply) -> None:
         assert isinstance(reply, CommitReply)
         probe("commit.answered")
-        # Crash: events, tasks and consumed mail are durable. Tasks inserted as ours are offered again by the sweep,
-        # one attempt later; log lines of this turn are lost; clients find the result by themselves.
+        # Crash: events, tasks and consumed mail are durable. Tasks inserted as ours are offered again by the sweep:
+        # claimed ones one attempt later, dispatched ones at the same attempt. Log lines of this turn are lost; clients
+        # find the result by themselves.
         self._settlement.replied(slots, reply)
         probe("commit.settled")
         # Crash: activities may have begun. The sweep offers them again, one attempt later, or fails them.

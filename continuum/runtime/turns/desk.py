@@ -7,7 +7,7 @@ way that matters: claims and re-grants that landed without an answer are found b
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from continuum.journal.requests import (
@@ -36,10 +36,16 @@ class Desk:
     """Chooses the next request. Pure bookkeeping; the thread sends and receives."""
 
     def __init__(
-        self, *, workflows: tuple[tuple[str, int], ...], queues: tuple[str, ...] | None, poll: timedelta
+        self,
+        *,
+        workflows: tuple[tuple[str, int], ...],
+        queues: tuple[str, ...] | None,
+        executors: Callable[[], tuple[str, ...]],
+        poll: timedelta,
     ) -> None:
         self._workflows = workflows
         self._queues = queues
+        self._executors = executors
         self._poll = poll.total_seconds()
         self.regrants: dict[RunId, int] = {}
         self.inspects: set[RunId] = set()
@@ -111,7 +117,7 @@ class Desk:
         if kind == "look" and time.monotonic() >= self.look_at:
             self.look_at = time.monotonic() + self._poll
             self._begin_reading()
-            return LookRequest(worker, self._workflows, self._queues, MAIL_LIMIT)
+            return LookRequest(worker, self._workflows, self._queues, MAIL_LIMIT, self._executors())
         return None
 
     def _begin_reading(self) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from continuum.config import Settings
 from continuum.errors import ContinuumError
@@ -94,20 +95,22 @@ class Intake:
         room = min(room, _MOST_CLAIMS)
         over = len(self._table) + room - self._settings.cached_runs
         if over > 0:
-            room -= over - self._evict(over)
+            # They go when the claim has found something; it may find nothing.
+            room -= over - len(self._evictable(over))
         return max(0, room)
 
-    def _evict(self, count: int) -> int:
+    def _evictable(self, count: int) -> list[Slot]:
+        """Return up to so many runs that may be given back, least recently used first."""
         busy = set() if self._pool is None else {run_id for run_id, _, _ in self._pool.holding()}
-        evicted = 0
-        for slot in self._table.coldest():
-            if evicted == count:
-                break
-            # Invariant: a run with local tasks in flight stays; its results could not be committed elsewhere.
-            if slot.run_id not in busy:
+        # Invariant: a run with local tasks in flight stays; its results could not be committed elsewhere. Outcomes of
+        # other executors come as mail, wherever the run is by then.
+        return list(islice((slot for slot in self._table.coldest() if slot.run_id not in busy), count))
+
+    def _make_room(self, count: int) -> None:
+        over = len(self._table) + count - self._settings.cached_runs
+        if over > 0:
+            for slot in self._evictable(over):
                 self.release(slot)
-                evicted += 1
-        return evicted
 
     def release(self, slot: Slot) -> None:
         """Give a run back."""
@@ -125,6 +128,7 @@ class Intake:
                 # Crash: the runs are ours in the database and in nobody's memory; the sweep frees them.
                 if isinstance(request, ClaimRequest) and len(runs) >= request.limit:
                     self._desk.want_claim = True
+                self._make_room(len(runs))
                 for run in runs:
                     self._admit(run)
             case MailReply(messages=messages):

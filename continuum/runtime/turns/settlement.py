@@ -32,10 +32,9 @@ from continuum.model.decisions import Commit, LogLine
 from continuum.model.ids import RunId
 from continuum.model.leases import ClaimedRun, Grant
 from continuum.model.runs import RunState
-from continuum.model.tasks import ClaimedTask
 from continuum.runtime.lease import Lease
 from continuum.runtime.turns.desk import Desk
-from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.outlets import Outlets
 from continuum.runtime.turns.slots import Slot, SlotTable
 
 __all__ = ["Settlement"]
@@ -56,11 +55,12 @@ class Settlement:
     """
 
     def __init__(
-        self, *, table: SlotTable, desk: Desk, pool: Pool | None, lease: Lease, stuck_backoff: timedelta
+        self, *, table: SlotTable, desk: Desk, outlets: Outlets, lease: Lease, stuck_backoff: timedelta
     ) -> None:
         self._table = table
         self._desk = desk
-        self._pool = pool
+        self._outlets = outlets
+        self._pool = outlets.pool
         self._lease = lease
         self._backoff = stuck_backoff
         self._lines: list[tuple[RunId, LogLine]] = []
@@ -72,16 +72,15 @@ class Settlement:
 
     def replied(self, slots: Sequence[Slot], reply: CommitReply) -> None:
         """The batch was executed."""
-        tasks: list[ClaimedTask] = []
         written = reply.written
         for slot in slots:
             if not self._table.holds(slot):
                 continue
             if slot.run_id in written:
-                self._acknowledge(slot, tasks)
+                self._acknowledge(slot)
             else:
                 self._desk.inspects.add(slot.run_id)
-        self._act(tasks)
+        self._act()
 
     def refused(self, slots: Sequence[Slot], error: ContinuumError) -> None:
         """Nothing of the batch was written."""
@@ -107,7 +106,6 @@ class Settlement:
 
     def inspected(self, wanted: Iterable[RunId], reply: InspectReply) -> None:
         """The rows of runs that an answer missed."""
-        tasks: list[ClaimedTask] = []
         states = {state.run_id: state for state in reply.states}
         for run_id in wanted:
             slot, state = self._table.find(run_id), states.get(run_id)
@@ -121,12 +119,11 @@ class Settlement:
             elif state.token != slot.token:
                 self._desk.regrants[run_id] = state.token
             elif slot.commit is not None:
-                self._compare(slot, slot.commit, state.last_seq, tasks)
-        self._act(tasks)
+                self._compare(slot, slot.commit, state.last_seq)
+        self._act()
 
     def regranted(self, wanted: Iterable[Grant], runs: Sequence[ClaimedRun]) -> list[ClaimedRun]:
         """Fresh tokens arrived. Returns the runs that have to be admitted anew."""
-        tasks: list[ClaimedTask] = []
         fresh: list[ClaimedRun] = []
         loaded = {run.run_id: run for run in runs}
         for grant in wanted:
@@ -140,8 +137,8 @@ class Settlement:
                 slot.token = run.token
                 if slot.commit is not None:
                     slot.commit = msgspec.structs.replace(slot.commit, token=run.token)
-                    self._compare(slot, slot.commit, run.last_seq, tasks)
-        self._act(tasks)
+                    self._compare(slot, slot.commit, run.last_seq)
+        self._act()
         return fresh
 
     # ------------------------------------------------------------------ ends
@@ -150,12 +147,10 @@ class Settlement:
         """Forget a run that is not ours any more; nothing of its flying commit is acted upon."""
         if not self._table.remove(slot):
             return
+        if slot.commit is not None:
+            self._outlets.unreserve(slot.commit)
         pool = self._pool
         if pool is not None:
-            if slot.commit is not None:
-                for order in slot.commit.decision.orders:
-                    if order.command in slot.commit.claimed:
-                        pool.unreserve(order)
             for outcome in (*slot.flown, *slot.results):
                 pool.hand_in(outcome)
         self._table.land(slot)
@@ -179,10 +174,10 @@ class Settlement:
 
     # ------------------------------------------------------------------ inner
 
-    def _compare(self, slot: Slot, commit: Commit, last_seq: int, tasks: list[ClaimedTask]) -> None:
+    def _compare(self, slot: Slot, commit: Commit, last_seq: int) -> None:
         new_seq = commit.seen + len(commit.decision.events)
         if last_seq == new_seq and commit.decision.events:
-            self._acknowledge(slot, tasks)
+            self._acknowledge(slot)
         elif last_seq != commit.seen or slot.tries >= _MOST_TRIES:
             self._reload(slot)
         else:
@@ -193,7 +188,7 @@ class Settlement:
         self.drop(slot)
         self._desk.regrants[slot.run_id] = token
 
-    def _acknowledge(self, slot: Slot, tasks: list[ClaimedTask]) -> None:
+    def _acknowledge(self, slot: Slot) -> None:
         commit = slot.commit
         assert commit is not None
         self._table.land(slot)
@@ -205,27 +200,12 @@ class Settlement:
         if commit.consumed:
             self._desk.consumed(commit.consumed)
             for message_id in commit.consumed:
-                slot.mail.pop(message_id, None)
-        pool = self._pool
+                letter = slot.mail.pop(message_id, None)
+                if letter is not None and letter.command is not None:
+                    self._outlets.arrived(slot.run_id, letter.command)
         self.forget_flown(slot)
-        if pool is not None:
-            for command in decision.cancelled:
-                pool.cancel(slot.run_id, command)
-        for order in decision.orders:
-            if order.command in commit.claimed:
-                tasks.append(
-                    ClaimedTask(
-                        slot.run_id,
-                        order.command,
-                        1,
-                        order.activity,
-                        order.arguments,
-                        order.policy,
-                        order.idempotency_key,
-                    )
-                )
-            else:
-                self.freed_tasks = True
+        if self._outlets.acknowledged(commit):
+            self.freed_tasks = True
         for line in decision.logs:
             self._lines.append((slot.run_id, line))
         if slot.execution.ended:
@@ -246,9 +226,8 @@ class Settlement:
         slot.execution.evict()
         self.done.append(slot.run_id)
 
-    def _act(self, tasks: list[ClaimedTask]) -> None:
-        if tasks and self._pool is not None:
-            self._pool.submit(tasks)
+    def _act(self) -> None:
+        self._outlets.hand_out()
         lines, self._lines = self._lines, []
         for run_id, line in lines:
             _emit(run_id, line)

@@ -41,7 +41,7 @@ from continuum.runtime.turns.crier import Crier
 from continuum.runtime.turns.desk import Desk
 from continuum.runtime.turns.intake import Intake
 from continuum.runtime.turns.leaving import Leaving
-from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.outlets import Outlets
 from continuum.runtime.turns.settlement import Settlement
 from continuum.runtime.turns.slots import Slot, SlotTable
 from continuum.runtime.turns.turning import Turner, explain
@@ -76,7 +76,7 @@ class Turns:
         journal: Journal,
         registry: Registry,
         lease: Lease,
-        pool: Pool | None,
+        outlets: Outlets,
         work_offered: Callable[[], None],
         dead_seen: Callable[[], None],
         let_go: Callable[[], None],
@@ -84,21 +84,22 @@ class Turns:
         self._settings = settings
         self._journal = journal
         self._lease = lease
-        self._pool = pool
+        self._pool = pool = outlets.pool
         self._work_offered = work_offered
         self._let_go = let_go
         self._selector = selectors.DefaultSelector()
         self._bell: Bell[TaskOutcome] = Bell()
         self._selector.register(self._bell.fileno(), selectors.EVENT_READ, self._bell.awake)
         self._table = SlotTable()
-        self._turner = Turner(registry=registry, clock=journal.clock, pool=pool, spin_limit=settings.spin_limit)
+        self._turner = Turner(registry=registry, clock=journal.clock, outlets=outlets, spin_limit=settings.spin_limit)
         self._desk = Desk(
             workflows=tuple((flow.name, flow.version) for flow in registry.workflows()),
             queues=() if pool is None else None if settings.queues is None else tuple(settings.queues),
+            executors=lambda: outlets.executors,
             poll=settings.poll_interval,
         )
         self._settlement = Settlement(
-            table=self._table, desk=self._desk, pool=pool, lease=lease, stuck_backoff=settings.stuck_backoff
+            table=self._table, desk=self._desk, outlets=outlets, lease=lease, stuck_backoff=settings.stuck_backoff
         )
         self._intake = Intake(
             settings=settings,
@@ -118,6 +119,7 @@ class Turns:
             table=self._table,
             settlement=self._settlement,
             lease=lease,
+            dispatch_deadline=settings.dispatch_deadline,
             patience=settings.lease_ttl.total_seconds(),
         )
         self._desk_wire: Wire[Request] = Wire(

@@ -8,7 +8,7 @@ from continuum.model.events import Event, EventType
 from continuum.model.leases import ClaimedRun
 from continuum.model.messages import Message
 from continuum.replay.execution import Execution, RunInfo
-from continuum.runtime.turns.pool import Pool
+from continuum.runtime.turns.outlets import Outlets
 from continuum.runtime.turns.slots import Slot
 
 __all__ = ["Turner", "explain"]
@@ -20,10 +20,10 @@ _MOST_COMPLETIONS = 500
 class Turner:
     """Makes slots out of claimed runs, and commits out of slots. Touches no connection."""
 
-    def __init__(self, *, registry: Registry, clock: DatabaseClock, pool: Pool | None, spin_limit: int) -> None:
+    def __init__(self, *, registry: Registry, clock: DatabaseClock, outlets: Outlets, spin_limit: int) -> None:
         self._registry = registry
         self._clock = clock
-        self._pool = pool
+        self._outlets = outlets
         self._spin_limit = spin_limit
 
     def admit(self, run: ClaimedRun) -> Slot:
@@ -75,7 +75,8 @@ class Turner:
     def turn(self, slot: Slot) -> Commit | None:
         """Deliver what waits and return the commit; None if there is nothing to write.
 
-        Raises what :meth:`Execution.deliver` raises; the local outcomes are in ``slot.flown`` then.
+        Raises what :meth:`Execution.deliver` raises, and ``ConfigError`` on an executor that is not there; the local
+        outcomes are in ``slot.flown`` then.
         """
         execution = slot.execution
         seen = execution.last_seq
@@ -132,12 +133,9 @@ class Turner:
         woke = decision.wake_at != slot.row_wake
         if not decision.events and not consumed and not woke:
             return None
-        pool = self._pool
-        claimed = (
-            frozenset(order.command for order in decision.orders if pool.reserve(order))
-            if pool is not None and decision.orders
-            else frozenset()
-        )
+        # All are placed before a place is kept for any: an executor that is not there ends the turn.
+        decision = self._outlets.place_all(decision)
+        claimed, dispatched = self._outlets.reserve(decision.orders)
         return Commit(
             run_id=slot.run_id,
             chain_id=slot.chain_id,
@@ -145,6 +143,7 @@ class Turner:
             seen=seen,
             decision=decision,
             claimed=claimed,
+            dispatched=dispatched,
             finished=tuple(finished),
             consumed=tuple(consumed),
             adopted_hash=slot.adopt,

@@ -318,11 +318,7 @@ def test_a_submit_uses_up_the_places_kept_for_it(make_bench: Make) -> None:
     gate.open()
 
 
-def test_places_are_kept_only_for_local_activities_of_served_queues(make_bench: Make) -> None:
+def test_places_are_kept_only_for_served_queues(make_bench: Make) -> None:
     bench = make_bench(queues={"fast": 2})
     assert bench.pool.reserve(order(queue="fast"))
     assert not bench.pool.reserve(order(queue="slow"))
-    assert not bench.pool.reserve(order(queue="fast", executor="celery"))
-    other = make_bench(executor="celery")
-    assert not other.pool.reserve(order())
-    assert other.pool.reserve(order(executor="local"))
