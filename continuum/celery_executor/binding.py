@@ -10,10 +10,12 @@ keeps nothing else.
 
 import logging
 import threading
+import warnings
 import weakref
 from typing import Any, Final, cast
 
 from celery import Celery, _state
+from celery.exceptions import NotConfigured
 
 from continuum.celery_executor.transport import CeleryTransport
 from continuum.client.instance import Continuum
@@ -122,8 +124,34 @@ def list_executors() -> list[CeleryExecutor]:
 
 
 def _find_app(name: str) -> Celery:
-    app = _state._tls.current_app or _state.default_app  # noqa: SLF001 - asking for the current app would make one
-    if app is None:
-        message = f"found no Celery app for the instance {name!r}; call continuum.init_celery(app)"
+    """Return the current app. Raises ``ConfigError`` if there is none, or more than one that could be meant.
+
+    Which app is current is kept per thread, and a dispatcher has threads of its own: there the only app is meant.
+    """
+    current = _state._tls.current_app  # noqa: SLF001 - asking for it in the open would make one
+    if current is not None:
+        return current
+    fallback = _state.default_app
+    if fallback is not None and not _is_made_up(fallback):
+        return fallback
+    apps = [app for app in list(_state._get_active_apps()) if not _is_made_up(app)]  # noqa: SLF001
+    if len(apps) == 1:
+        return apps[0]
+    if apps:
+        several = ", ".join(sorted(repr(app.main) for app in apps))
+        message = f"found several Celery apps for the instance {name!r} ({several}); call continuum.init_celery(app)"
         raise ConfigError(message)
-    return cast("Celery", app)
+    # Without any app Celery makes one up, configured by a module celeryconfig.py or by the environment.
+    fallback = _state.get_current_app()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConfigured)
+        configured = bool(fallback.conf.broker_url or fallback.conf.broker_write_url)
+    if configured:
+        return fallback
+    message = f"found no Celery app for the instance {name!r}; call continuum.init_celery(app)"
+    raise ConfigError(message)
+
+
+def _is_made_up(app: Celery) -> bool:
+    """Whether this is the app that Celery makes for a process that has none."""
+    return app is _state.default_app and app.main == "default" and not app.set_as_current

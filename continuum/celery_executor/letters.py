@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from celery import Celery
 from celery.utils.nodenames import anon_nodename
 from kombu import Connection, Producer
+from kombu.entity import maybe_delivery_mode
 
 from continuum.celery_executor.messages import TASK_NAME, celery_id, describe, to_args
 from continuum.celery_executor.routes import Route, limits_of
@@ -121,7 +122,7 @@ class Composer:
         headers, properties, event = message.headers, message.properties, message.sent_event
         if route.headers:
             headers.update(route.headers)
-        properties["delivery_mode"] = route.delivery_mode or self._delivery_mode
+        properties["delivery_mode"] = maybe_delivery_mode(route.delivery_mode or self._delivery_mode)
         properties["expiration"] = deadline / timedelta(seconds=1) * _EXPIRES_AFTER_DEADLINES
         properties["compression"] = route.compression or self._compression
         properties["priority"] = route.priority or 0

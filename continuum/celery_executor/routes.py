@@ -94,7 +94,7 @@ class Routes:
     def _resolve(self, activity: str, queue: str | None) -> Route:
         declared = self._registry.find_activity(activity)
         task = getattr(declared.function, TASK_ATTRIBUTE, None) if declared is not None else None
-        decorated = _options_of(task)
+        decorated = _options_of(task, activity)
         sources = ({"queue": queue} if queue else {}, decorated, self._look_up(activity, decorated, task))
         destination = next(
             (source for source in sources if source.get("queue") or source.get("exchange")),
@@ -173,9 +173,13 @@ def limits_of(policy: ActivityPolicy, route: Route) -> tuple[float, float | None
     return min(hard, route.hard or hard), None if route.soft is None else min(timeout, route.soft)
 
 
-def _options_of(task: Any) -> dict[str, Any]:
-    """Return what the decorator of a Celery task says of its messages."""
+def _options_of(task: Any, activity: str) -> dict[str, Any]:
+    """Return what the decorator of an adapted Celery task says of its messages."""
     if task is None:
         return {}
-    options: dict[str, Any] = task._get_exec_options()  # noqa: SLF001 - what apply_async itself starts from
+    try:
+        options: dict[str, Any] = task._get_exec_options()  # noqa: SLF001 - what apply_async itself starts from
+    except Exception:
+        log.exception("the options of the Celery task behind activity %s cannot be read: they are left out", activity)
+        return {}
     return {name: value for name, value in options.items() if value is not None}

@@ -1,16 +1,53 @@
-"""Here lives the dispatcher's way to the broker."""
+"""Here lives the dispatcher's way to the broker: one connection of its own, opened when first needed.
 
-from collections.abc import Sequence
-from typing import Final
+Nothing of the app's configuration is touched, and none of its connection pools is used: theirs wait for as long as the
+app's settings say, which is for ever by default. A connection that failed is thrown away; the next call opens another.
 
-from celery import Celery
+A queue that the broker refuses (other arguments, no permission, full) must not hold up the others. It is reported
+once, and then passed over for a while: its tasks are dispatched again when their deadline has passed, like any message
+that was lost.
 
+Of Celery's signals, ``before_task_publish`` and ``after_task_publish`` are sent if somebody listens (tracing does), the
+deprecated ``task_sent`` is not. ``task-sent`` events are published if the app asks for them.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from celery import Celery, signals
+
+from continuum.celery_executor.checks import check_app, explain_refusal, explain_unreachable, uri_of
+from continuum.celery_executor.letters import Composer, Letter, QueueRefusedError, Wire, WireBrokenError
+from continuum.celery_executor.messages import TASK_NAME, celery_id
+from continuum.celery_executor.routes import Routes
+from continuum.celery_executor.wires import open_wire
 from continuum.config import Settings
 from continuum.declare.registry import Registry
 from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import DispatchedTask, TaskRef
+from continuum.runtime.transport import PublishError
 
 __all__ = ["CeleryTransport"]
+
+log = logging.getLogger("continuum.celery")
+
+# What one call may take, connecting not counted; a chunk that has begun may take one answer longer.
+_PUBLISH_SECONDS: Final = 10
+# A connection that failed this fast had been closed by the other side: it is worth another one, once.
+_STALE_SECONDS: Final = 1
+# How long a queue is passed over that the broker refused.
+_REFUSED_SECONDS: Final = 30
+# How long hints are not even tried after the broker was away.
+_SULK_SECONDS: Final = 5
+_REVOKED_AT_ONCE: Final = 500
+
+# Connections of a parent process, kept from the garbage collector: it would shut down sockets that both share.
+_abandoned: Final[list[Wire]] = []
 
 
 class CeleryTransport:
@@ -21,27 +58,184 @@ class CeleryTransport:
     def __init__(self, app: Celery, *, settings: Settings, registry: Registry) -> None:
         self._app = app
         self._settings = settings
-        self._registry = registry
+        self._routes = Routes(app, settings=settings, registry=registry)
+        self._composer: Composer | None = None
+        self._wire: Wire | None = None
+        self._pid = os.getpid()
+        self._refused: dict[str, float] = {}
+        self._away_until = 0.0
 
     def place(self, activity: str, policy: ActivityPolicy) -> ActivityPolicy:
         """Return the policy with its queue."""
-        raise NotImplementedError
+        if policy.queue is not None:
+            return policy
+        return msgspec.structs.replace(policy, queue=self._routes.queue_of(activity, policy))
 
     def check(self) -> None:
         """Raise ``ConfigError`` on a configuration that can never work."""
-        raise NotImplementedError
+        check_app(self._app, queue=self._settings.queue)
 
     def publish(self, tasks: Sequence[DispatchedTask], *, instance: str) -> None:
-        """Publish a message for each, in order."""
-        raise NotImplementedError
+        """Publish a message for each, in order. Raises ``PublishError``."""
+        begun = time.monotonic()
+        positions, letters = self._compose(tasks, instance, begun)
+        first_passed = next((at for at, position in enumerate(positions) if at != position), len(positions))
+        if not letters:
+            return
+
+        def sure(sent: int) -> int:
+            # Whatever was passed over has not been sent, nor has anything after it "from the first on".
+            return min(sent, first_passed)
+
+        try:
+            self._send(letters)
+        except QueueRefusedError as error:
+            self._refused[error.queue] = time.monotonic() + _REFUSED_SECONDS
+            raise PublishError(explain_refusal(error.queue, error.cause), sent=sure(error.sent)) from error.cause
+        except WireBrokenError as error:
+            raise PublishError(
+                explain_unreachable(uri_of(self._app), error.cause), sent=sure(error.sent)
+            ) from error.cause
 
     def withdraw(self, tasks: Sequence[tuple[TaskRef, int]]) -> None:
-        """Ask for messages not to be executed any more."""
-        raise NotImplementedError
+        """Ask Celery workers not to start these messages. Never raises."""
+        ids = [celery_id(ref, dispatch_no) for ref, dispatch_no in tasks]
+        with contextlib.suppress(Exception), self._hinting() as wire:
+            for start in range(0, len(ids), _REVOKED_AT_ONCE):
+                self._revoke(wire, ids[start : start + _REVOKED_AT_ONCE])
 
     def waiting(self, queue: str) -> int | None:
         """Return how many messages wait in a queue, None if that cannot be told."""
-        raise NotImplementedError
+        if not self._routes.is_counted(queue):
+            return None
+        with contextlib.suppress(Exception), self._hinting() as wire:
+            return wire.count(queue)
+        return None
 
     def close(self) -> None:
         """Close the connection, at once."""
+        wire, self._wire = self._wire, None
+        if wire is None:
+            return
+        if self._pid != os.getpid():
+            _abandoned.append(wire)
+            return
+        # Without a goodbye: that would be a round trip to a broker which may be gone.
+        with contextlib.suppress(Exception):
+            wire.drop()
+
+    def _compose(self, tasks: Sequence[DispatchedTask], instance: str, now: float) -> tuple[list[int], list[Letter]]:
+        if self._composer is None:
+            self._composer = Composer(self._app, deadline=self._settings.dispatch_deadline)
+        self._refused = {queue: until for queue, until in self._refused.items() if until > now}
+        positions, letters = [], []
+        for position, task in enumerate(tasks):
+            queue = self._routes.queue_of(task.activity, task.policy)
+            if queue not in self._refused:
+                route = self._routes.find(task.activity, queue)
+                positions.append(position)
+                letters.append(self._composer.compose(task, route, instance=instance))
+        return positions, letters
+
+    def _send(self, letters: list[Letter]) -> None:
+        wire, is_fresh = self._connected()
+        self._announce(signals.before_task_publish, letters)
+        begun = time.monotonic()
+        sent = 0
+        try:
+            wire.send(letters, begun + _PUBLISH_SECONDS)
+        except WireBrokenError as error:
+            self._lose()
+            sent = error.sent
+            if is_fresh or time.monotonic() - begun > _STALE_SECONDS:
+                self._announce_sent(letters[:sent])
+                raise
+            # The broker had closed the connection while nobody looked, as one does that is restarted.
+            self._send_anew(letters, sent, begun)
+        except QueueRefusedError as error:
+            self._announce_sent(letters[: error.sent])
+            raise
+        self._announce_sent(letters)
+
+    def _send_anew(self, letters: list[Letter], sent: int, begun: float) -> None:
+        try:
+            wire, _ = self._connected()
+            wire.send(letters[sent:], begun + _PUBLISH_SECONDS)
+        except (WireBrokenError, QueueRefusedError) as error:
+            if isinstance(error, WireBrokenError):
+                self._lose()
+            error.sent += sent
+            self._announce_sent(letters[: error.sent])
+            raise
+
+    def _announce_sent(self, letters: Sequence[Letter]) -> None:
+        self._announce(signals.after_task_publish, letters)
+        if self._wire is not None and letters and letters[0].event is not None:
+            # Events are for people who watch; one that is lost is not missed.
+            with contextlib.suppress(Exception):
+                for letter in letters:
+                    self._app.amqp._event_dispatcher.publish(  # noqa: SLF001 - what Celery itself uses
+                        "task-sent", letter.event, self._wire.side, retry=False
+                    )
+
+    def _announce(self, signal: Any, letters: Sequence[Letter]) -> None:
+        if not signal.receivers:
+            return
+        for letter in letters:
+            more = {"declare": [], "properties": letter.properties, "retry_policy": {}}
+            signal.send(
+                sender=TASK_NAME,
+                body=letter.body,
+                exchange=letter.route.exchange,
+                routing_key=letter.route.routing_key,
+                headers=letter.headers,
+                **(more if signal is signals.before_task_publish else {}),
+            )
+
+    def _revoke(self, wire: Wire, ids: list[str]) -> None:
+        """Broadcast as ``app.control.revoke`` does, but on our connection and without its endless retries."""
+        mailbox = self._app.control.mailbox(wire.connection)
+        wire.side.publish(
+            {
+                "method": "revoke",
+                "arguments": {"task_id": ids, "terminate": False, "signal": "SIGTERM"},
+                "destination": None,
+                "pattern": None,
+                "matcher": None,
+            },
+            exchange=mailbox.exchange.name,
+            declare=[mailbox.exchange],
+            headers={"clock": self._app.clock.forward(), "expires": 0},
+            serializer="json",
+            retry=False,
+        )
+
+    @contextlib.contextmanager
+    def _hinting(self) -> Iterator[Wire]:
+        """Yield a wire for something that may fail; without one if the broker was away a moment ago."""
+        if time.monotonic() < self._away_until:
+            raise WireBrokenError(TimeoutError("the broker was away"), 0)
+        wire, _ = self._connected()
+        try:
+            yield wire
+        except BaseException:
+            self._lose()
+            raise
+
+    def _connected(self) -> tuple[Wire, bool]:
+        """Return the open wire, and whether it has just been opened. Raises ``WireBrokenError``."""
+        if self._pid != os.getpid():
+            self.close()
+            self._pid = os.getpid()
+        if self._wire is not None:
+            return self._wire, False
+        try:
+            self._wire = open_wire(self._app)
+        except Exception as error:
+            self._away_until = time.monotonic() + _SULK_SECONDS
+            raise WireBrokenError(error, 0) from error
+        return self._wire, True
+
+    def _lose(self) -> None:
+        self._away_until = time.monotonic() + _SULK_SECONDS
+        self.close()
