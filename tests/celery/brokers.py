@@ -26,11 +26,12 @@ from tests.support.eventually import eventually
 from tests.support.guardian import guard_directory
 from tests.support.processes import Process
 
-__all__ = ["Broker", "RabbitBroker", "RedisBroker", "free_port", "open_broker"]
+__all__ = ["Broker", "RabbitBroker", "RabbitQueues", "RedisBroker", "RedisQueues", "free_port", "open_broker"]
 
 START_SECONDS = 60.0  # RabbitMQ takes five alone, more beside a full test session
 DEBIAN_RABBIT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in PATH wants to be root, and changes users
 KOMBU_BUCKETS = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # kombu's lists of one queue on Redis, by priority
+BINDINGS = ("binding", "binding_permanent")  # up to kombu 5.6, and since
 
 
 def free_port() -> int:
@@ -137,10 +138,27 @@ class _OwnDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-class RedisBroker(Broker):
-    """A ``redis-server`` without persistence."""
+class RedisQueues(Broker):
+    """What is done to a Redis over its protocol."""
 
     kind = "redis"
+
+    def flush(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            if not self.given:
+                client.flushall()
+                return
+            for queue in self._queues:
+                lists = [queue + bucket for bucket in KOMBU_BUCKETS]
+                client.delete(*lists, *(f"_kombu.{kind}.{queue}" for kind in BINDINGS))
+
+    def queue_length(self, queue: str) -> int:
+        with redis.Redis.from_url(self.url) as client:
+            return sum(int(client.llen(queue + bucket)) for bucket in KOMBU_BUCKETS)
+
+
+class RedisBroker(RedisQueues):
+    """A ``redis-server`` without persistence."""
 
     def __init__(self, binary: str) -> None:
         self.port = free_port()
@@ -149,13 +167,6 @@ class RedisBroker(Broker):
         self._directory = _OwnDirectory("redis")
         self._server: Process | None = None
         self._start()
-
-    def flush(self) -> None:
-        with redis.Redis.from_url(self.url) as client:
-            client.flushall()
-
-    def queue_length(self, queue: str) -> int:
-        return _redis_length(self.url, queue)
 
     def close(self) -> None:
         self._process().close()
@@ -172,27 +183,8 @@ class RedisBroker(Broker):
         return self._server
 
 
-class GivenRedis(Broker):
-    """A Redis of the environment's: only our own queues are touched."""
-
-    kind = "redis"
-
-    def flush(self) -> None:
-        with redis.Redis.from_url(self.url) as client:
-            for queue in self._queues:
-                client.delete(*(queue + bucket for bucket in KOMBU_BUCKETS), f"_kombu.binding.{queue}")
-
-    def queue_length(self, queue: str) -> int:
-        return _redis_length(self.url, queue)
-
-
-def _redis_length(url: str, queue: str) -> int:
-    with redis.Redis.from_url(url) as client:
-        return sum(int(client.llen(queue + bucket)) for bucket in KOMBU_BUCKETS)
-
-
-class _AmqpQueues(Broker):
-    """What is done to RabbitMQ over AMQP."""
+class RabbitQueues(Broker):
+    """What is done to a RabbitMQ over AMQP."""
 
     kind = "rabbitmq"
 
@@ -228,11 +220,7 @@ class _AmqpQueues(Broker):
                 connection.close()
 
 
-class GivenRabbit(_AmqpQueues):
-    """A RabbitMQ of the environment's: only our own queues are touched."""
-
-
-class RabbitBroker(_AmqpQueues):
+class RabbitBroker(RabbitQueues):
     """A RabbitMQ node with a name, ports, an epmd and directories of its own."""
 
     def __init__(self, binary: str) -> None:
@@ -314,7 +302,7 @@ def open_broker(kind: str, *, session: str) -> Broker:
     """Return the session's broker of a kind, running; skip, with the reason, if there is none to be had."""
     given = os.environ.get(f"CONTINUUM_TEST_{kind.upper()}_URL")
     if given:
-        return (GivenRedis if kind == "redis" else GivenRabbit)(given, given=True, prefix=f"ct-{session}-")
+        return (RedisQueues if kind == "redis" else RabbitQueues)(given, given=True, prefix=f"ct-{session}-")
     if kind == "redis":
         return RedisBroker(_find_redis())
     binary = DEBIAN_RABBIT if DEBIAN_RABBIT.exists() else shutil.which("rabbitmq-server")

@@ -38,6 +38,7 @@ from pytest_celery.fixtures.worker import celery_worker_cluster, celery_worker_c
 
 from continuum import Continuum
 from tests.celery.brokers import Broker, open_broker
+from tests.celery.docker_brokers import open_docker_broker
 from tests.celery.nodes import BackendNode, BrokerNode, Worker
 from tests.celery.proxy import Proxy
 from tests.celery.stage import Stage
@@ -56,7 +57,9 @@ class Brokers:
 
     def get(self, kind: str) -> Broker:
         if kind not in self._open:
-            self._open[kind] = open_broker(kind, session=self._session)
+            self._open[kind] = (
+                open_docker_broker(kind) if kind.startswith("docker") else open_broker(kind, session=self._session)
+            )
         broker = self._open[kind]
         if not broker.alive:
             broker.start()  # a test left it down

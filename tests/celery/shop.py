@@ -16,7 +16,6 @@ from celery import Celery
 
 from continuum import Continuum
 from continuum.telemetry.probes import armed
-from tests.celery.work import SHOP_DIR
 
 
 def seconds(name: str, default: float) -> timedelta:
@@ -50,6 +49,7 @@ continuum = Continuum(
     poll_interval=seconds("POLL", 0.25),
     reap_interval=seconds("REAP", 0.5),
     dispatch_deadline=seconds("DEADLINE", 60),
+    dispatch_window=int(os.environ.get("SHOP_WINDOW", "1000")),
     drain_timeout=seconds("DRAIN", 10),
 )
 
@@ -62,7 +62,7 @@ def add(one: int, two: int) -> int:
 
 def arm(strike: str) -> None:
     probe, number, whom = strike.split(":")
-    once = Path(os.environ[SHOP_DIR]) / f"struck-{probe}"
+    once = Path(os.environ["SHOP_DIR"]) / f"struck-{probe}"
 
     def act() -> None:
         try:
