@@ -133,7 +133,7 @@ def _read_unborn(
 
 
 def _finder(function: Any, name: str | None) -> Callable[[], CeleryTask]:
-    """Return how to find the shop's copy of a shared task. The current app is a thread's own; most threads have none."""
+    """Return how to find the shop's copy of a shared task. Most threads have no current app."""
 
     def find() -> CeleryTask:
         app = _shop_app() or _state.get_current_app()

@@ -137,7 +137,8 @@ def pause_of(task: CeleryTask, asked: Retry) -> timedelta:
         return max(when, _ZERO)
     if isinstance(when, datetime):
         aware = when if when.tzinfo is not None else make_aware(when, task.app.timezone)
-        return max(aware - task.app.now(), _ZERO)
+        left: timedelta = aware - task.app.now()
+        return max(left, _ZERO)
     return max(timedelta(seconds=float(when)), _ZERO)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from continuum.errors import DeclarationError
 from continuum.model.names import flaw_of
 
-__all__ = ["DEFAULT_QUEUE", "ActivityPolicy", "Backoff", "Retry"]
+__all__ = ["DEFAULT_QUEUE", "MAX_ATTEMPTS", "MAX_TIMEOUT", "ActivityPolicy", "Backoff", "Retry"]
 
 Backoff = Literal["exponential", "linear", "constant"]
 

@@ -35,6 +35,28 @@ def ship(order_id: str) -> str:
     return order_id
 
 
+class SendTask:
+    """What stubs of Celery say of a task made by a decorator."""
+
+    name = "mail.send"
+
+    def run(self, to: str, copies: int = 1) -> bool:
+        return bool(to)
+
+
+class FetchTask:
+    name = "mail.fetch"
+
+    async def run(self, box: str) -> list[str]:
+        return [box]
+
+
+send = activity.from_celery(SendTask(), queue="mail", retry=3)
+fetch = activity.from_celery(FetchTask())
+activity.from_celery(ship)  # type: ignore[call-overload]
+activity.from_celery(SendTask(), name="other")  # type: ignore[call-overload]
+
+
 review = Signal("review", str)
 anything = Signal("anything")
 maybe = Signal[str | None]("maybe", str | None)
@@ -60,6 +82,12 @@ async def order_flow(order_id: str) -> Payment:
     assert_type(await anything.wait(), Any)
     assert_type(await maybe.wait(3.5), str | None)
 
+    assert_type(await send(order_id, copies=2), bool)
+    assert_type(await fetch(order_id), list[str])
+    assert_type(send.options(priority=3)(order_id), ActivityFuture[bool])
+
+    send(3)  # type: ignore[arg-type]
+    fetch()  # type: ignore[call-arg]
     charge(order_id)  # type: ignore[call-arg]
     charge(order_id, "1")  # type: ignore[arg-type]
     refund(order_id, "late")  # type: ignore[call-arg]
