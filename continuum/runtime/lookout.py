@@ -54,14 +54,17 @@ class Lookout:
         self._window = window
         self._belief = belief
         self._now = now
-        self._looked_at = self._sought_at = now() - _SLOW
+        self._looked_at: float | None = None
+        self._sought_at = now()
         self._strange: dict[TaskRef, float] = {}
 
-    @property
     def next_look(self) -> float | None:
-        """Monotonic time of the next look; None if there is no reason for one."""
+        """Return the monotonic time of the next look; None if there is no reason for one."""
         if not self._window.touched:
+            self._looked_at = None
             return None
+        if self._looked_at is None:
+            self._looked_at = self._now()
         return self._looked_at + (_QUICK if self._window.crowded else _SLOW)
 
     def look(self, worker: WorkerId) -> bool:

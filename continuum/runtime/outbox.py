@@ -181,7 +181,7 @@ class Outbox(Service):
             if self._publisher.idle or not self._belief.worth_trying:
                 self._emptied.set()
             return 0.0 if self._belief.worth_trying and not self._publisher.idle else self._poll
-        next_look = self._lookout.next_look
+        next_look = self._lookout.next_look()
         if next_look is not None and self._now() >= next_look:
             self._look()
         if self._now() >= self._next_mark and self._publisher.idle and self._belief.worth_trying:
@@ -282,7 +282,7 @@ class Outbox(Service):
             wake_at = self._next_mark
         else:
             wake_at = self._belief.retry_at
-        next_look = self._lookout.next_look
+        next_look = self._lookout.next_look()
         if next_look is not None:
             wake_at = min(wake_at, next_look)
         return max(0.0, wake_at - self._now())
