@@ -47,16 +47,20 @@ class _Request(Context):  # type: ignore[misc]  # Celery ships no types
 
 
 def request_for(task: CeleryTask, attempt: Attempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
-    """Return the request a task sees: that of the message it came with, as far as there is one, with its own args."""
+    """Return the request a task sees: that of the message it came with, as far as there is one, with its own args.
+
+    Its id is that of the call, not of the message: as in Celery it stays the same for every retry, because shops give
+    it to their payment provider as the key under which a card is charged once.
+    """
     outer = _state.get_current_worker_task()
     message = outer.request if outer is not None and outer.name == TASK_NAME else Context()
-    task_id = message.id or f"{attempt.run_id}.{attempt.command}.{attempt.number}"
+    task_id = f"{attempt.run_id}.{attempt.command}"
     mark = {"run_id": attempt.run_id, "command": attempt.command, "attempt": attempt.number}
     limits = [task.time_limit, task.soft_time_limit] if task.time_limit or task.soft_time_limit else None
     return _Request(
         {
             "id": task_id,
-            "correlation_id": task_id,
+            "correlation_id": message.id or task_id,
             "task": task.name,
             "args": args,
             "kwargs": kwargs,
