@@ -219,5 +219,6 @@ def _is_psycopg2_green() -> bool:
 
 
 def _text_of(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+    if isinstance(error.__cause__, Exception):
+        error = error.__cause__  # kombu wraps what happened in words of its own
+    return " ".join(str(error).split()) or type(error).__name__

@@ -106,9 +106,11 @@ class ConfirmedWire:
         self._collect_returned(chunk)
         if self._refused:
             first = min(self._refused)
-            route = chunk[first].route
-            self._declared.discard((route.queue, route.exchange))  # it may be gone: look again next time
-            raise QueueRefusedError(route.queue, self._refused[first], first)
+            letter = chunk[first]
+            key = (letter.route.queue, letter.route.exchange)
+            returned = letter.properties["correlation_id"] in self._returned
+            self._declared.discard(key)
+            raise QueueRefusedError(letter.route.queue, self._refused[first], first, may_be_gone=returned)
 
     def _write(self, letter: Letter, position: int, until: float) -> None:
         properties = dict(letter.properties)

@@ -48,13 +48,17 @@ class WireBrokenError(Exception):
 
 
 class QueueRefusedError(Exception):
-    """The broker is well, but takes no messages for this queue; the first ``sent`` letters have been taken."""
+    """The broker is well, but takes no messages for this queue; the first ``sent`` letters have been taken.
 
-    def __init__(self, queue: str, cause: Exception, sent: int) -> None:
+    :ivar may_be_gone: the queue was there when it was looked for; the next letter to it makes sure again.
+    """
+
+    def __init__(self, queue: str, cause: Exception, sent: int, *, may_be_gone: bool) -> None:
         super().__init__(str(cause))
         self.queue = queue
         self.cause = cause
         self.sent = sent
+        self.may_be_gone = may_be_gone
 
 
 class Wire(Protocol):

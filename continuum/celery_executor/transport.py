@@ -138,35 +138,30 @@ class CeleryTransport:
         return positions, letters
 
     def _send(self, letters: list[Letter]) -> None:
-        wire, is_fresh = self._connected()
-        self._announce(signals.before_task_publish, letters)
         begun = time.monotonic()
-        sent = 0
+        self._announce(signals.before_task_publish, letters)
+        sent, looked_again = 0, False
         try:
-            wire.send(letters, begun + _PUBLISH_SECONDS)
-        except WireBrokenError as error:
-            self._lose()
-            sent = error.sent
-            if is_fresh or time.monotonic() - begun > _STALE_SECONDS:
-                self._announce_sent(letters[:sent])
-                raise
-            # The broker had closed the connection while nobody looked, as one does that is restarted.
-            self._send_anew(letters, sent, begun)
-        except QueueRefusedError as error:
-            self._announce_sent(letters[: error.sent])
-            raise
-        self._announce_sent(letters)
-
-    def _send_anew(self, letters: list[Letter], sent: int, begun: float) -> None:
-        try:
-            wire, _ = self._connected()
-            wire.send(letters[sent:], begun + _PUBLISH_SECONDS)
-        except (WireBrokenError, QueueRefusedError) as error:
-            if isinstance(error, WireBrokenError):
-                self._lose()
-            error.sent += sent
-            self._announce_sent(letters[: error.sent])
-            raise
+            while sent < len(letters):
+                is_fresh = self._wire is None
+                try:
+                    wire = self._connected()
+                    wire.send(letters[sent:], begun + _PUBLISH_SECONDS)
+                    sent = len(letters)
+                except WireBrokenError as error:
+                    self._lose()
+                    sent = error.sent = sent + error.sent
+                    # The broker closes connections while nobody looks, as one does that is restarted.
+                    if is_fresh or time.monotonic() - begun > _STALE_SECONDS:
+                        raise
+                except QueueRefusedError as error:
+                    sent = error.sent = sent + error.sent
+                    # Somebody deleted the queue: it is made again, once.
+                    if looked_again or not error.may_be_gone:
+                        raise
+                    looked_again = True
+        finally:
+            self._announce_sent(letters[:sent])
 
     def _announce_sent(self, letters: Sequence[Letter]) -> None:
         self._announce(signals.after_task_publish, letters)
@@ -215,26 +210,25 @@ class CeleryTransport:
         """Yield a wire for something that may fail; without one if the broker was away a moment ago."""
         if time.monotonic() < self._away_until:
             raise WireBrokenError(TimeoutError("the broker was away"), 0)
-        wire, _ = self._connected()
+        wire = self._connected()
         try:
             yield wire
         except BaseException:
             self._lose()
             raise
 
-    def _connected(self) -> tuple[Wire, bool]:
-        """Return the open wire, and whether it has just been opened. Raises ``WireBrokenError``."""
+    def _connected(self) -> Wire:
+        """Return the open wire, or open one. Raises ``WireBrokenError``."""
         if self._pid != os.getpid():
             self.close()
             self._pid = os.getpid()
-        if self._wire is not None:
-            return self._wire, False
-        try:
-            self._wire = open_wire(self._app)
-        except Exception as error:
-            self._away_until = time.monotonic() + _SULK_SECONDS
-            raise WireBrokenError(error, 0) from error
-        return self._wire, True
+        if self._wire is None:
+            try:
+                self._wire = open_wire(self._app)
+            except Exception as error:
+                self._away_until = time.monotonic() + _SULK_SECONDS
+                raise WireBrokenError(error, 0) from error
+        return self._wire
 
     def _lose(self) -> None:
         self._away_until = time.monotonic() + _SULK_SECONDS
