@@ -50,7 +50,7 @@ def adapt(task: Any) -> Adapted:
 
 def options_of(app: Celery) -> dict[str, Any]:
     """Return the options ``CONTINUUM_*`` of what an app was configured from."""
-    options: dict[str, Any] = import_module("continuum.celery_executor.starts").options_of(app)
+    options: dict[str, Any] = import_module("continuum.celery_executor.configured").options_of(app)
     return options
 
 

@@ -3,12 +3,10 @@
 import importlib
 import os
 import sys
-from dataclasses import fields
 from types import ModuleType
 from typing import Any, Final
 
 from continuum.client.instance import Continuum
-from continuum.config import Settings
 from continuum.errors import ConfigError
 
 __all__ = ["find_instance"]
@@ -33,10 +31,7 @@ def find_instance(app: str | None, *, database_url: str | None = None, schema: s
     module_name, _, attribute = app.partition(":")
     module = _import(module_name, app)
     instance = _named(module, attribute, app) if attribute else _searched(module, app)
-    if not changes:
-        return instance
-    settings = {spec.name: getattr(instance.settings, spec.name) for spec in fields(Settings)}
-    return Continuum(registry=instance.registry, **{**settings, **changes})
+    return instance.with_options(**changes) if changes else instance
 
 
 def _import(name: str, app: str) -> ModuleType:

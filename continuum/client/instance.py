@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
@@ -17,14 +17,15 @@ from continuum.client.checks import check_timeout
 from continuum.client.options import Options
 from continuum.client.starts import find_workflow
 from continuum.config import Settings, settings_from
-from continuum.declare.executors import flaw_of_executor
+from continuum.declare.executors import LOCAL, load_provider
 from continuum.declare.registry import REGISTRY, Registry, WorkflowDeclaration
-from continuum.errors import ConfigError
 from continuum.journal.open import migrate_database, start_embedded_database
 from continuum.journal.protocol import Journal
 from continuum.runtime.instance import Dispatcher
 
 __all__ = ["Continuum", "Readiness", "ReadinessState"]
+
+CELERY: Final = "celery"
 
 
 class ReadinessState(StrEnum):
@@ -65,12 +66,14 @@ class Continuum(Calls):
         **options: Unpack[Options],
     ) -> None:
         settings = settings_from({"url": url, **options})
-        _check_executor(settings.executor)
         super().__init__(Access(settings, registry=registry or REGISTRY, journal=journal, engine=engine))
         self.aio: Final = AsyncCalls(self)
         self._embedded: Any = None
         self._access.forked = self._have_no_dispatchers
         self._have_no_dispatchers()
+        self._executors: dict[str, Any] = {}
+        if settings.executor != LOCAL:
+            self._bind(settings.executor)  # says at once what is missing
 
     def __repr__(self) -> str:
         return f"<Continuum {self.settings.name!r}>"
@@ -92,6 +95,39 @@ class Continuum(Calls):
             raise
         instance._embedded = server
         return instance
+
+    @classmethod
+    def for_celery(cls, app: Any, url: str | None = None, **options: Unpack[Options]) -> Self:
+        """Return an instance whose activities run in the workers of a Celery app, configured beside that app.
+
+        Whatever the app was configured from (``app.config_from_object(…)``, Django's settings included) may have
+        ``CONTINUUM_DATABASE_URL``, ``CONTINUUM_QUEUE`` and so on, one for each option; arguments given here win. Call
+        it behind ``app.config_from_object(…)``. Raises ``ConfigError`` on a ``CONTINUUM_`` name that is no option.
+        """
+        provider: Any = load_provider(CELERY)
+        found: dict[str, Any] = {"executor": CELERY, **provider.options_of(app), **options}
+        configured = found.pop("url", None)
+        return cls(url or configured, **found).init_celery(app)
+
+    def init_celery(self, app: Any) -> Self:
+        """Use this Celery app for the activities with ``executor="celery"``; without it, the current app is used.
+
+        Reads nothing of the app's configuration yet. Raises ``ConfigError`` on what is no Celery app.
+        """
+        self._bind(CELERY).attach(app)
+        return self
+
+    def with_options(self, **changes: Any) -> Self:
+        """Return another instance, not connected, that is like this one but for some options (``url`` included)."""
+        known = {spec.name: getattr(self.settings, spec.name) for spec in dataclasses.fields(Settings)}
+        twin = type(self)(engine=None, registry=self.registry, **{**known, **changes})
+        app = self._executors[CELERY].attached if CELERY in self._executors else None
+        return twin if app is None else twin.init_celery(app)
+
+    @property
+    def executors(self) -> Mapping[str, Any]:
+        """The executors outside this process that this instance uses so far, by name."""
+        return self._executors
 
     @property
     def settings(self) -> Settings:
@@ -133,7 +169,13 @@ class Continuum(Calls):
             known = {spec.name: getattr(settings, spec.name) for spec in dataclasses.fields(settings)}
             settings = settings_from({**known, **overrides})
         self._access.import_modules()
-        return Dispatcher(settings, self._access.journal, self._access.registry, activities=activities)
+        return Dispatcher(
+            settings,
+            self._access.journal,
+            self._access.registry,
+            activities=activities,
+            transports=lambda executor: self._bind(executor).transport(),
+        )
 
     @contextmanager
     def running(self, *, activities: bool = True, **overrides: Any) -> Iterator[Dispatcher]:
@@ -189,6 +231,13 @@ class Continuum(Calls):
     ) -> None:
         self.close()
 
+    def _bind(self, name: str) -> Any:
+        """Return an executor outside this process. Raises ``ConfigError`` if nobody provides it."""
+        executor = self._executors.get(name)
+        if executor is None:
+            executor = self._executors[name] = load_provider(name).bind(self)
+        return executor
+
     def _have_no_dispatchers(self) -> None:
         """At first, and after a fork: the dispatchers and their leases are the parent's, and not ours to drain."""
         self._lock = threading.Lock()
@@ -208,10 +257,3 @@ class Continuum(Calls):
                 self._dispatchers.remove(dispatcher)
             self._state = ReadinessState.READY if self._dispatchers else ReadinessState.DRAINED
         return done
-
-
-def _check_executor(name: str) -> None:
-    """Refuse an executor that nobody provides."""
-    flaw = flaw_of_executor(name)
-    if flaw is not None:
-        raise ConfigError(flaw)

@@ -41,7 +41,7 @@ class SendTask:
     name = "mail.send"
 
     def run(self, to: str, copies: int = 1) -> bool:
-        return bool(to)
+        return bool(to * copies)
 
 
 class FetchTask:
