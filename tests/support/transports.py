@@ -8,7 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -149,7 +149,7 @@ class FakeWorkers:
         self._threads = [threading.Thread(target=self._run, name=f"fake-worker-{n}") for n in range(threads)]
         journal.workers.register(WorkerInfo(self.worker, "host", 4711, HOUR))
 
-    def __enter__(self) -> "FakeWorkers":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
