@@ -1,4 +1,4 @@
-"""A small shop on Celery, whose orders are workflows."""
+"""A small shop on Celery."""
 
 from shop.celery import app, continuum
 

@@ -17,5 +17,5 @@ app.conf.update(
 )
 
 # A process is believed dead after six seconds, not thirty: somebody is watching.
-lease = {"lease_ttl": timedelta(seconds=6), "heartbeat_interval": timedelta(seconds=2)}
-continuum = Continuum(executor="celery", modules=["shop.orders"], **lease)
+short = timedelta(seconds=2)
+continuum = Continuum(executor="celery", modules=["shop.orders"], lease_ttl=3 * short, heartbeat_interval=short)
