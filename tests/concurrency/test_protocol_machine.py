@@ -14,8 +14,9 @@ from continuum.journal.memory import MemoryJournal
 from tests.support.protocol_dispatcher import Rule
 from tests.support.protocol_mutants import JournalRule, broken_journal
 from tests.support.protocol_program import Violation
+from tests.support.protocol_setting import Wing
 from tests.support.protocol_wings import memory_wing, postgres_wing
-from tests.support.protocol_world import Wing, World
+from tests.support.protocol_world import World
 
 MORE = int(os.environ.get("PROTOCOL_SCHEDULES", "0"))
 ON_MEMORY = MORE or 500
@@ -96,6 +97,14 @@ MUTANTS = [
     (JournalRule.MAIL,),
     (JournalRule.SWEEP_CONDITION,),
     (JournalRule.ATTEMPT,),
+    (JournalRule.NAMED_LIVING,),
+    (JournalRule.NAMED_ATTEMPT,),
+    (JournalRule.NAMED_STATE,),
+    (JournalRule.LATE_STATE,),
+    (JournalRule.LATE_FAILURE,),
+    (JournalRule.DEADLINE,),
+    (JournalRule.DEFER_STATE,),
+    (JournalRule.HELD_STATE,),
     (Rule.RECONCILE,),
     (Rule.HAND_IN,),
     (Rule.OWNER_POLL,),

@@ -10,9 +10,11 @@ import pytest
 
 from continuum.journal.memory import MemoryJournal
 from tests.support.eventually import eventually
+from tests.support.protocol_celery import PAST_ANY_DEADLINE
 from tests.support.protocol_dispatcher import Dispatcher
+from tests.support.protocol_setting import Wing
 from tests.support.protocol_wings import memory_wing, postgres_wing
-from tests.support.protocol_world import Wing, World
+from tests.support.protocol_world import World
 
 RUNS = 24
 FAULT = 0.004  # of each kind, per action
@@ -74,7 +76,7 @@ class Storm:
 
     def reap(self, random: Random) -> None:
         world = self.world
-        mine = {one.worker for one in world.dispatchers} | {world.elsewhere}
+        mine = {one.worker for one in (*world.dispatchers, *world.celery.consumers)} | {world.elsewhere}
         for record in world.journal.workers.list_workers():
             # Whoever crashed has left its row; now and then a living one is taken for dead.
             if record.id not in mine or random.random() < FAULT:
@@ -91,6 +93,17 @@ class Storm:
         world = self.world
         (world._claim_elsewhere if world.job is None else world._finish_elsewhere)()
 
+    def consume(self, random: Random) -> None:
+        celery = self.world.celery
+        assert celery is not None
+        actions = celery.actions()
+        [(_, act, _)] = random.choices(actions, weights=[weight for _, _, weight in actions])
+        act()
+        if random.random() < FAULT:
+            # What was lost is overdue, however many faults there have been.
+            self.world.wing.age_tasks(PAST_ANY_DEADLINE)
+        self.stopped.wait(0.001)
+
     def signal(self, random: Random) -> None:
         world = self.world
         if world.unsent and (len(world.unsaved) < 3 or not world.unsaved):
@@ -102,7 +115,7 @@ class Storm:
 
 @pytest.mark.timeout(180)
 def test_dispatchers_at_once_break_nothing(wing: Wing) -> None:
-    world = World(wing, 4711, runs=RUNS)
+    world = World(wing, 4711, runs=RUNS, external=True)
     world.watched = False
     storm = Storm(world)
     try:
@@ -110,6 +123,7 @@ def test_dispatchers_at_once_break_nothing(wing: Wing) -> None:
             storm.run(partial(storm.dispatch, one, Random(number)))
         storm.run(partial(storm.reap, Random(10)))
         storm.run(storm.work_elsewhere)
+        storm.run(partial(storm.consume, Random(12)))
         storm.run(partial(storm.signal, Random(11)))
         eventually(lambda: storm.errors or world._ended(), END_SECONDS, interval=0.05)
         storm.stop()

@@ -100,11 +100,17 @@ def age_in_postgres(url: str, span: timedelta) -> None:
     """Move every time of every task row into the past."""
     import psycopg2
 
-    older = ", ".join(f"{name} = {name} - %(span)s" for name in _TIMES["postgres"])
+    older = ", ".join(f"{name} = t.{name} - %(span)s" for name in _TIMES["postgres"])
+    # What is locked just now is left as it is: whoever waits here could be waited for.
+    free = "select run_id, command from continuum_tasks for update skip locked"
+    matching = "t.run_id = f.run_id and t.command = f.command"
     connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"update continuum_tasks set {older}", {"span": span})
+            cursor.execute(
+                f"with f as materialized ({free}) update continuum_tasks t set {older} from f where {matching}",
+                {"span": span},
+            )
         connection.commit()
     finally:
         connection.close()

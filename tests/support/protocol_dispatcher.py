@@ -5,6 +5,7 @@ the tests take away one by one.
 """
 
 from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ from continuum.model.decisions import Commit
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.leases import ClaimedRun, Grant
 from continuum.model.messages import Message
-from continuum.model.tasks import ClaimedTask
+from continuum.model.tasks import ClaimedTask, TaskRef
+from tests.support.protocol_celery import CELERY, DEADLINE
 from tests.support.protocol_held import Held, Key, key_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ class Dispatcher:
         self.missing: list[Commit] = []
         self.pool: list[ClaimedTask] = []
         self.results: dict[Key, ClaimedTask] = {}
+        self.outbox: list[TaskRef] = []
+        self.sent: set[TaskRef] = set()
 
     def obeys(self, rule: Rule) -> bool:
         return rule not in self.world.broken
@@ -89,6 +93,9 @@ class Dispatcher:
             for task in self.pool
         ]
         found.append(("beats", self.beat, 2))
+        # The outbox is a thread of its own: it needs no answer of the turns thread.
+        found += [("publishes", self.publish, 24)] if self.outbox else []
+        found += [("dispatches", self.dispatch, 8)] if self.world.external else []
         if self.flight is not None:
             kind = type(self.flight.request).__name__
             if not self.flight.landed:
@@ -203,6 +210,9 @@ class Dispatcher:
         for task in self.world.journal.tasks.held(self.worker):
             if key_of(task) not in known:
                 self.start(task)
+        if self.world.external:
+            marked = self.world.journal.tasks.undelivered(self.worker, executor=CELERY)
+            self.outbox += [ref for ref in marked if ref not in self.sent and ref not in self.outbox]
 
     def release(self) -> None:
         held = self.random.choice(list(self.runs.values()))
@@ -265,6 +275,8 @@ class Dispatcher:
         for order in commit.decision.orders:
             if order.command in commit.claimed:
                 self.start(self.world.claimed(commit.run_id, order))
+            elif order.command in commit.dispatched:
+                self.outbox.append(TaskRef(commit.run_id, order.command, 1))
         if held.program.ended:
             del self.runs[commit.run_id]
 
@@ -322,6 +334,24 @@ class Dispatcher:
         if self.obeys(Rule.HAND_IN):
             self.world.finish(self.worker, task)
 
+    # ---------------------------------------------------------------- outbox
+
+    def dispatch(self) -> None:
+        """Mark free tasks of the executor; publish them later."""
+        room = self.random.choice((1, 100))
+        marked = self.world.journal.tasks.dispatch(
+            self.worker, executor=CELERY, rooms={self.world.queue: room}, room=0, limit=100, deadline=DEADLINE
+        )
+        for task in marked.tasks:
+            self.sent.discard(task.ref)
+            self.outbox.append(task.ref)
+
+    def publish(self) -> None:
+        """Publish the message of one marked task."""
+        ref = self.outbox.pop(0)
+        self.sent.add(ref)
+        self.world.celery.publish(ref)
+
     # ---------------------------------------------------------------- life
 
     def beat(self) -> None:
@@ -353,5 +383,7 @@ class Dispatcher:
         self.world.execute(Flight(ReleaseRequest(self.worker, tuple(grants))), self.line)
         for task in [*self.pool, *self.results.values()]:
             self.world.finish(self.worker, task)
+        self.world.journal.tasks.defer(self.outbox, delay=timedelta(0))
+        self.world.journal.tasks.hand_over(self.worker)
         self.world.journal.workers.deregister(self.worker)
         self.die()

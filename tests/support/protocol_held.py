@@ -96,6 +96,9 @@ class Held:
             self.last_seq,
             decision,
             claimed=frozenset(order.command for order in orders if order.command % 2),
+            dispatched=frozenset(
+                order.command for order in orders if order.policy.executor is not None and order.command % 4 == 0
+            ),
             finished=tuple((command, attempt) for _, command, attempt in used),
             consumed=tuple(consumed),
             woke=program.wake_at != self.wake_at,

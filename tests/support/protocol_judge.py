@@ -17,7 +17,7 @@ from continuum.model.decisions import Commit
 from continuum.model.events import COMPLETIONS, EventType
 from continuum.model.ids import RunId, WorkerId
 from continuum.model.leases import GrantState
-from continuum.model.tasks import ClaimedTask
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord, TaskRef
 from tests.support.protocol_held import Key, key_of
 from tests.support.protocol_program import Program, Violation
 
@@ -80,6 +80,42 @@ class Judge:
         if key_of(task) in self._executed:
             raise Violation(f"attempt {task.attempt} of command {task.command} was executed twice")
         self._executed.add(key_of(task))
+
+    def unbegun(self, key: Key) -> None:
+        """Hear that an attempt was put back before its body began: it may be executed again."""
+        self._executed.discard(key)
+
+    def named(self, worker: WorkerId, ref: TaskRef, task: ClaimedTask) -> None:
+        """See that a claim by name was given for just that attempt, to somebody who lives."""
+        if key_of(task) != (ref.run_id, ref.command, ref.attempt):
+            raise Violation(f"{ref} was asked for, attempt {task.attempt} was given")
+        if worker not in {record.id for record in self._journal.workers.list_workers() if record.alive}:
+            raise Violation(f"the dead worker {worker[:4]} was given a task")
+
+    def rows(self, outcomes: Iterable[TaskOutcome]) -> dict[tuple[RunId, int], TaskRecord]:
+        """Return the rows of tasks before their outcomes are handed in."""
+        return {
+            (row.run_id, row.command): row
+            for run_id in sorted({outcome.run_id for outcome in outcomes})
+            for row in self._journal.tasks.of_run(run_id)
+        }
+
+    def outcomes(
+        self,
+        worker: WorkerId,
+        outcomes: Iterable[TaskOutcome],
+        rows: dict[tuple[RunId, int], TaskRecord],
+        accepted: frozenset[TaskRef],
+    ) -> None:
+        """See that of these outcomes the right ones were accepted: claims, and successes nobody is ahead of."""
+        for outcome in outcomes:
+            row = rows.get((outcome.run_id, outcome.command))
+            mine = row is not None and (row.claimed_by, row.state, row.attempt) == (worker, "leased", outcome.attempt)
+            late = (
+                row is not None and outcome.failure is None and row.state != "leased" and row.attempt >= outcome.attempt
+            )
+            if (TaskRef(outcome.run_id, outcome.command, outcome.attempt) in accepted) != (mine or late):
+                raise Violation(f"{outcome} was {'refused' if mine or late else 'accepted'} over {row}")
 
     def ended(self, run_id: RunId, signals: int) -> None:
         """See that an ended run's history is what happened, once each, and that nothing was left over."""

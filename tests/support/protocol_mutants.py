@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+import msgspec
+
 from continuum.journal.memory import MemoryJournal
 from continuum.journal.memory.rows import RunRow
 from continuum.journal.memory.task_rows import TaskRow
+from continuum.journal.memory.tasks import MemoryTasks
 from continuum.journal.memory.turns import Turns
 from continuum.journal.memory.workers import MemoryWorkers
 from continuum.journal.requests import ClaimReply, ClaimRequest, RegrantRequest
 from continuum.model.decisions import Commit
 from continuum.model.ids import WorkerId
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRef, TaskState
 
 __all__ = ["JournalRule", "broken_journal"]
 
@@ -30,6 +34,14 @@ class JournalRule(StrEnum):
     MAIL = "a claim leaves mail alone"
     SWEEP_CONDITION = "the sweep asks whether the owner exists, not who died just now"
     ATTEMPT = "a dead worker's task gets its next attempt"
+    NAMED_LIVING = "only a living worker claims by name"
+    NAMED_ATTEMPT = "a claim by name compares the attempt"
+    NAMED_STATE = "a claim by name takes only what nobody has begun"
+    LATE_STATE = "a success is too late once a newer attempt has begun"
+    LATE_FAILURE = "a late failure is dropped"
+    DEADLINE = "a dispatched task that nobody claims is offered again"
+    DEFER_STATE = "only a dispatched task is deferred"
+    HELD_STATE = "a dispatched task is nobody's attempt"
 
 
 def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJournal:
@@ -86,6 +98,12 @@ def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJour
                 return False
             return super().sweep_task(row, now)
 
+        def _overdue_tasks(self, now: int) -> list[TaskRow]:
+            found = super()._overdue_tasks(now)
+            if JournalRule.DEADLINE in broken:
+                return [row for row in found if row.state != TaskState.DISPATCHED]
+            return found
+
         def _orphans(self) -> list[RunRow]:
             found = super()._orphans()
             if JournalRule.SWEEP_CONDITION not in broken:
@@ -94,8 +112,35 @@ def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJour
             seen.update(run.owner for run in found if run.owner is not None)
             return fresh
 
+    class BrokenTasks(MemoryTasks):
+        def may_take(self, worker: WorkerId) -> bool:
+            return JournalRule.NAMED_LIVING in broken or super().may_take(worker)
+
+        def is_claimable(self, row: TaskRow, ref: TaskRef) -> bool:
+            return (row.attempt == ref.attempt or JournalRule.NAMED_ATTEMPT in broken) and (
+                row.state != TaskState.LEASED or JournalRule.NAMED_STATE in broken
+            )
+
+        def is_late(self, row: TaskRow, worker: WorkerId, outcome: TaskOutcome) -> bool:
+            if outcome.failure is not None and JournalRule.LATE_FAILURE in broken:
+                outcome = msgspec.structs.replace(outcome, failure=None)
+            if row.state == TaskState.LEASED and JournalRule.LATE_STATE in broken:
+                return outcome.failure is None
+            return super().is_late(row, worker, outcome)
+
+        def is_deferrable(self, row: TaskRow, ref: TaskRef) -> bool:
+            if JournalRule.DEFER_STATE in broken:
+                return row.attempt == ref.attempt
+            return super().is_deferrable(row, ref)
+
+        def held(self, worker: WorkerId) -> list[ClaimedTask]:
+            if JournalRule.HELD_STATE in broken:
+                return [row.claimed() for row in self._store.all_tasks() if row.claimed_by == worker]
+            return super().held(worker)
+
     class BrokenJournal(MemoryJournal):
         turns_type = BrokenTurns
+        tasks_type = BrokenTasks
         workers_type = BrokenWorkers
 
     return BrokenJournal(now=now)

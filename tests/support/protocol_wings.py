@@ -8,9 +8,10 @@ import psycopg2
 from continuum.journal.memory import MemoryJournal
 from continuum.journal.protocol import Journal
 from continuum.model.messages import NewMessage
+from tests.support.dispatches import age_in_memory, age_in_postgres
 from tests.support.eventually import eventually
 from tests.support.journals import row_locked
-from tests.support.protocol_world import Wing
+from tests.support.protocol_setting import Wing
 
 __all__ = ["memory_wing", "postgres_wing"]
 
@@ -34,7 +35,7 @@ def memory_wing(make: Callable[[Callable[[], int]], MemoryJournal]) -> Wing:
     def begin_post(message: NewMessage) -> Callable[[], object]:
         return lambda: journal.runs.post(message)
 
-    return Wing(journal, journal.locked, begin_post, clock.now, clock.pass_until)
+    return Wing(journal, journal.locked, begin_post, clock.now, clock.pass_until, partial(age_in_memory, journal))
 
 
 def postgres_wing(journal: Journal, url: str) -> Wing:
@@ -59,4 +60,5 @@ def postgres_wing(journal: Journal, url: str) -> Wing:
         begin_post,
         journal.clock.now_us,
         lambda at: eventually(lambda: min(database_us(), journal.clock.now_us()) > at, interval=0.001),
+        partial(age_in_postgres, url),
     )

@@ -7,8 +7,7 @@ grant, which attempt is executed.
 
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 
 from continuum.errors import RunTerminal
-from continuum.journal.protocol import Journal, Line, PostResult
+from continuum.journal.protocol import Line, PostResult
 from continuum.journal.requests import RegrantRequest, ReleaseRequest, Reply
 from continuum.model.events import EventType
 from continuum.model.failures import Failure
@@ -26,46 +25,27 @@ from continuum.model.messages import NewMessage
 from continuum.model.policies import ActivityPolicy, Retry
 from continuum.model.runs import NewRun
 from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
+from tests.support.protocol_celery import CELERY, Celery
 from tests.support.protocol_dispatcher import Action, Dispatcher, Flight
 from tests.support.protocol_judge import WAIT_SECONDS, Judge
 from tests.support.protocol_program import Violation
+from tests.support.protocol_setting import Faults, Wing
 
-__all__ = ["Wing", "World"]
+__all__ = ["World"]
 
 TTL = timedelta(hours=1)
 DEAD = timedelta(seconds=-1)
 TIMER_US = 4_000
 FAIR_ROUNDS = 40
-
-
-@dataclass
-class Wing:
-    """A journal, and what a schedule needs besides."""
-
-    journal: Journal
-    locked: Callable[[RunId], AbstractContextManager[None]]
-    begin_post: Callable[[NewMessage], Callable[[], object]]  # in a transaction; call the answer to commit
-    now_us: Callable[[], int]
-    pass_time: Callable[[int], object]
-
-
-@dataclass
-class Faults:
-    """How many of each a schedule may have."""
-
-    crashes: int = 2
-    losses: int = 3
-    expiries: int = 2
-    locks: int = 2
-    requeues: int = 1
-    drains: int = 1
-    forks: int = 1
+EXTERNAL = 0.5  # of the schedules: activities of every other command are executed by an external executor
 
 
 class World:
     """One schedule."""
 
-    def __init__(self, wing: Wing, seed: int, *, broken: Iterable[str] = (), runs: int = 0) -> None:
+    def __init__(
+        self, wing: Wing, seed: int, *, broken: Iterable[str] = (), runs: int = 0, external: bool = False
+    ) -> None:
         self.random, self.seed, self.wing, self.journal = Random(seed), seed, wing, wing.journal
         self.broken = frozenset(broken)
         self.log: list[str] = []
@@ -75,6 +55,7 @@ class World:
         self.loaded = ((self.workflow, 1),)
         self.faults = Faults()
         self.attempts = self.random.choice((2, 20, 20))
+        self.external = self.random.random() < EXTERNAL or external
         self.ghosts: list[Flight] = []
         self.zombies: list[tuple[WorkerId, ClaimedTask]] = []
         self.crashed: list[WorkerId] = []
@@ -90,6 +71,7 @@ class World:
         self.dispatchers = [Dispatcher(self, "A"), Dispatcher(self, "B")]
         self.elsewhere = self.register()
         self.job: ClaimedTask | None = None
+        self.celery = Celery(self) if self.external else None
 
     # ---------------------------------------------------------------- beginnings
 
@@ -119,7 +101,8 @@ class World:
         return worker
 
     def order(self, command: int) -> TaskOrder:
-        policy = ActivityPolicy(retry=Retry(max_attempts=self.attempts), queue=self.queue)
+        executor = CELERY if self.external and command % 2 == 0 else None
+        policy = ActivityPolicy(retry=Retry(max_attempts=self.attempts), queue=self.queue, executor=executor)
         return TaskOrder(command, "activity", "[[],{}]", policy, policy.encode())
 
     def claimed(self, run_id: RunId, order: TaskOrder) -> ClaimedTask:
@@ -166,6 +149,7 @@ class World:
             for name, act, weight in one.actions()
             if not (self.locks and self._waits(one, name))
         ]
+        found += self.celery.actions() if self.celery is not None else []
         found += [("ghost lands", lambda g=g: self._land_ghost(g), 3) for g in self.ghosts]
         found += [("zombie finishes", lambda z=z: self._zombie(z), 2) for z in self.zombies]
         found += [("signal begins", self._begin_signal, 3)] if self.unsent else []
@@ -348,6 +332,8 @@ class World:
         if self.job is not None:
             self._finish_elsewhere()
         self._claim_elsewhere()
+        if self.celery is not None:
+            self.celery.settle()
         for worker in self.crashed:
             self._expire(worker)
         reaped = self.journal.workers.reap()
@@ -370,6 +356,10 @@ class World:
         one.claim_task()
         for task in list(one.pool):
             one.end_attempt(task)
+        if self.celery is not None:
+            one.dispatch()
+            while one.outbox:
+                one.publish()
         for _ in range(3):
             if one.flight is None and not one.unsure and one.ready():
                 one.turn()

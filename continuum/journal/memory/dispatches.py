@@ -102,10 +102,14 @@ class MemoryDispatches:
         with self._store.lock:
             for ref in refs:
                 row = self._store.task(ref.run_id, ref.command)
-                if row is not None and row.state == TaskState.DISPATCHED and row.attempt == ref.attempt:
+                if row is not None and self.is_deferrable(row, ref):
                     row.free(self._store.now() + micros(delay), attempt=row.attempt)
                     count += 1
         return count
+
+    def is_deferrable(self, row: TaskRow, ref: TaskRef) -> bool:
+        """Whether the message that could not be obeyed was about the row as it is."""
+        return row.state == TaskState.DISPATCHED and row.attempt == ref.attempt
 
     def abandon(self, worker: WorkerId, ref: TaskRef, *, failure: Failure) -> bool:
         """End an attempt whose process died."""
