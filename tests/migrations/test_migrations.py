@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from continuum.errors import ConfigError, JournalUnavailable, SchemaOutdated
 from continuum.journal.open import migrate_database, open_journal
 from continuum.journal.postgres import migrate, tables
 from continuum.journal.postgres.migrate import current, pending, upgrade
+from continuum.model.tasks import TaskRef
+from tests.support.audit import fetch
+from tests.support.journals import HOUR, Desk, order, row_locked, succeeded
 
 
 @pytest.fixture
@@ -124,6 +128,47 @@ def test_missing_migrations_are_a_broken_installation(tmp_path: Path, monkeypatc
     monkeypatch.setattr(migrate, "__file__", str(tmp_path / "continuum" / "journal" / "postgres" / "migrate.py"))
     with pytest.raises(ConfigError, match="install"):
         migrate._configuration()
+
+
+# -- one release beside the next: the format stays, and each works on the tables of the other --------------------------
+
+
+def step_of_a_dispatched_task(url: str) -> None:
+    """Do everything that this release does with a task of an external executor."""
+    with closing(open_journal(url)) as journal:
+        journal.check()
+        desk = Desk(journal, wing="postgres", locked=partial(row_locked, url))
+        dispatcher, worker = desk.make_worker(), desk.make_worker()
+        run = desk.parked(dispatcher, orders=[order(1, executor="celery")])
+        found = journal.tasks.dispatch(dispatcher, executor="celery", rooms={}, room=9, limit=9, deadline=HOUR)
+        refs = [task.ref for task in found.tasks]
+        assert refs == [TaskRef(run.run_id, 1, 1)]
+        assert not desk.look(dispatcher, queues=None).dead
+        assert journal.workers.reap().reoffered == 0
+        [task] = journal.tasks.claim_dispatched(worker, refs)
+        assert journal.tasks.finish_many(worker, [succeeded(task)]) == set(refs)
+        desk.close()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_this_release_works_on_the_tables_of_the_one_before(empty_database_url: str, revision: str) -> None:
+    assert upgrade(empty_database_url, revision=revision) == revision
+    step_of_a_dispatched_task(empty_database_url)
+
+
+def test_what_0002_drops_held_nothing_and_the_rest_of_a_task_stays(empty_database_url: str) -> None:
+    """The release before never wrote `published_at`, so its statements work on these tables as well."""
+    upgrade(empty_database_url, revision="0001")
+    execute(
+        empty_database_url,
+        "insert into continuum_tasks (run_id, command, max_attempts, state, activity, queue, executor, arguments,"
+        " policy) values ('0190a6f0-0000-7000-8000-000000000001', 1, 3, 'available', 'a', 'q', 'local', '[]', '{}')",
+    )
+    kept = "select to_jsonb(t) - 'published_at' from continuum_tasks t"
+    before = fetch(empty_database_url, kept)
+    assert upgrade(empty_database_url) == "0002"
+    assert fetch(empty_database_url, kept) == before
+    step_of_a_dispatched_task(empty_database_url)
 
 
 # -- what check() says about it ----------------------------------------------------------------------------------------

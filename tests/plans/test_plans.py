@@ -74,8 +74,8 @@ def commit_call_of(runs: list[str], *, ended: bool = False, mail: bool = False, 
                 1,
                 4,
                 decision,
-                frozenset({3}),
-                () if cancelled else ((2, 1),),
+                claimed=frozenset({3}),
+                finished=() if cancelled else ((2, 1),),
                 consumed=(1, 2) if mail else (),
             )
         )
