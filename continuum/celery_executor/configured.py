@@ -36,8 +36,9 @@ def options_of(app: Any) -> dict[str, Any]:
             continue
         option = _OPTIONS.get(name)
         if option is None:
-            near = difflib.get_close_matches(name, _OPTIONS, n=1)
-            advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(sorted(_OPTIONS))}."
+            ends = [known.removeprefix(_PREFIX) for known in _OPTIONS]  # the prefix alone would make all of them near
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), ends, n=1)
+            advice = f"Did you mean {_PREFIX}{near[0]}?" if near else f"There are {', '.join(sorted(_OPTIONS))}."
             raise ConfigError(f"{where}: {name} is no setting of Continuum. {advice}")
         found[option] = value
     return found
@@ -47,7 +48,7 @@ def _source_of(app: Celery) -> tuple[dict[str, Any], str]:
     source = app._config_source  # noqa: SLF001 - what config_from_object() was given; app.conf would freeze it
     if source is None:
         return {}, ""
-    where = source if isinstance(source, str) else getattr(source, "__name__", type(source).__name__)
+    where = source if isinstance(source, str) else getattr(source, "__name__", "the settings")
     if isinstance(source, str):
         source = _import(app, source)
     if isinstance(source, Mapping):

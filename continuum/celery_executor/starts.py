@@ -150,7 +150,7 @@ def _seconds(every: Any) -> float:
         seconds = every
     if not 1 <= seconds <= 366 * 86_400:  # also nan
         raise ConfigError(
-            f"every={every!r} is not valid: write 'minute', 'hour', 'day', 'week', 'month', a number of seconds, or such"
-            " as '15m' or '6h'."
+            f"every={every!r} is not valid: write 'minute', 'hour', 'day', 'week', 'month', a number of seconds, or"
+            " such as '15m'."
         )
     return seconds
