@@ -65,7 +65,7 @@ def find_settings(app: Celery) -> list[Finding]:
 
 def pool_findings(pool: str) -> list[Finding]:
     """Return what a pool of Celery workers cannot do, and what holds instead. ``pool`` as in ``celery worker -P``."""
-    name = pool.rsplit(":", 1)[-1].lower()
+    name = pool.lower()  # a word, or module:class
     if any(word in name for word in ("prefork", "processes")):
         return []
     limits = (
