@@ -12,11 +12,14 @@ import logging
 import threading
 import warnings
 import weakref
+from datetime import timedelta
 from typing import Any, Final, cast
 
 from celery import Celery, _state
 from celery.exceptions import NotConfigured
 
+from continuum.celery_executor.checks import Finding, uri_of
+from continuum.celery_executor.inspection import examine
 from continuum.celery_executor.transport import CeleryTransport
 from continuum.client.instance import Continuum
 from continuum.errors import ConfigError
@@ -84,6 +87,19 @@ class CeleryExecutor:
             return None
         instance = self.instance
         return CeleryTransport(self.app, settings=instance.settings, registry=instance.registry)
+
+    def describe(self) -> dict[str, str]:
+        """Return what people want to know of it, in a few words each. Raises ``ConfigError`` if there is no app."""
+        app = self.app
+        broker = "none: the app is eager" if self.eager else uri_of(app)
+        return {"app": str(app.main), "broker": broker, "queue": self.instance.settings.queue}
+
+    def examine(self, *, skew: timedelta) -> list[Finding]:
+        """Return what is wrong with the setup, asking the broker and its workers; takes seconds.
+
+        Raises ``ConfigError`` on what can never work. ``skew`` is this machine's clock less the database's.
+        """
+        return examine(self, skew=skew)
 
 
 _executors: Final[weakref.WeakKeyDictionary[Continuum, CeleryExecutor]] = weakref.WeakKeyDictionary()

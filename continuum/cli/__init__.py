@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from continuum.cli.check import check_command
 from continuum.cli.control import cancel_command, signal_command, terminate_command
 from continuum.cli.database import migrate_command
 from continuum.cli.demo import demo_command
@@ -12,7 +13,7 @@ from continuum.cli.runs import list_command, show_command
 from continuum.cli.shell import Group, command_options
 from continuum.cli.start import start_command
 
-__all__ = ["DISTRIBUTION", "main", "release"]
+__all__ = ["COMMANDS", "DISTRIBUTION", "main", "release"]
 
 DISTRIBUTION: Final = "continuum-workflows"
 
@@ -41,14 +42,17 @@ def main() -> None:
     """
 
 
-for command in (
-    demo_command,
+COMMANDS: Final = (
     migrate_command,
+    check_command,
     start_command,
     list_command,
     show_command,
     signal_command,
     cancel_command,
     terminate_command,
-):
+)
+"""The commands on an instance."""
+
+for command in (demo_command, *COMMANDS):
     main.add_command(command)

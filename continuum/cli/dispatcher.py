@@ -89,7 +89,7 @@ def _run(
     _greet(shell, instance, overrides, activities=activities)
     if processes > 1:
         instance.close()
-        return Supervisor(_child_arguments(), processes=processes, where=where).run()
+        return Supervisor(_child_arguments(), processes=processes, where=where, module=shell.module).run()
     return _dispatch(dispatcher, where)
 
 
@@ -210,6 +210,9 @@ def _greet(shell: Shell, instance: Continuum, overrides: dict[str, Any], *, acti
     click.echo(f"  activities  {known if activities else 'not here'}")
     if activities:
         click.echo(f"  queues      {'all' if queues is None else ', '.join(queues)}")
+    for name, executor in instance.executors.items():
+        facts = ", ".join(f"{what} {value}" for what, value in executor.describe().items())
+        click.echo(f"  executor    {name}: {facts}")
     sys.stdout.flush()
 
 

@@ -69,7 +69,12 @@ EXIT_CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
 
 
 class Shell:
-    """The options of one invocation, and what is made of them."""
+    """The options of one invocation, and what is made of them.
+
+    :ivar module: what ``python -m`` runs to repeat this invocation's dispatcher.
+    """
+
+    module = "continuum.cli.dispatcher"
 
     def __init__(self) -> None:
         self.app: str | None = None
@@ -86,9 +91,13 @@ class Shell:
     @cached_property
     def instance(self) -> Continuum:
         """The instance named by ``-A``, or one on the database alone. Raises ``ConfigError``."""
-        found = find_instance(self.app, database_url=self.database_url, schema=self.schema)
+        found = self.find_instance()
         click.get_current_context().call_on_close(found.close)
         return found
+
+    def find_instance(self) -> Continuum:
+        """Return the instance. Raises ``ConfigError``."""
+        return find_instance(self.app, database_url=self.database_url, schema=self.schema)
 
     def emit(self, value: Any) -> None:
         """Print one JSON document."""

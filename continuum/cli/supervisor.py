@@ -46,8 +46,15 @@ class _Child:
 class Supervisor:
     """Keeps ``processes`` dispatchers running until it is told to stop."""
 
-    def __init__(self, arguments: Sequence[str], *, processes: int, where: tuple[str, int] | None = None) -> None:
-        self._command = [sys.executable, "-m", "continuum.cli.dispatcher", *arguments]
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        processes: int,
+        where: tuple[str, int] | None = None,
+        module: str = "continuum.cli.dispatcher",
+    ) -> None:
+        self._command = [sys.executable, "-m", module, *arguments]
         self._children = [_Child(number) for number in range(1, processes + 1)]
         self._where = where
         self._asked: list[int] = []  # the signals this process was sent

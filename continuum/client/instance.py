@@ -153,6 +153,10 @@ class Continuum(Calls):
         """The database's URL. Raises ``ConfigError`` if there is none."""
         return self.settings.require_url()
 
+    def import_modules(self) -> None:
+        """Import ``modules=[…]``, so that what they declare is known. Raises ``ConfigError`` if one is missing."""
+        self._access.import_modules()
+
     def migrate(self) -> None:
         """Bring the database's schema up to this release. Raises ``ConfigError``, ``JournalUnavailable``."""
         migrate_database(self.url, schema=self.settings.schema)

@@ -1,0 +1,117 @@
+"""Here lives ``continuum check``: whether everything is there that runs need."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import click
+from rich.table import Table
+
+from continuum.cli.shell import EXIT_CODES, ExitCode, Shell, command_options, pass_shell
+from continuum.cli.terminal import plain
+from continuum.client.diagnosis import say_duration
+from continuum.client.instance import Continuum
+from continuum.errors import ConfigError, ContinuumError
+
+__all__ = ["check_command"]
+
+
+class Grade(StrEnum):
+    """How a line of the report should be read."""
+
+    GOOD = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+_MARKS = {Grade.GOOD: "[green]✓[/]", Grade.WARNING: "[yellow]![/]", Grade.BROKEN: "[bold red]✗[/]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that was looked at."""
+
+    subject: str
+    grade: Grade
+    text: str
+    code: ExitCode = ExitCode.DONE
+
+
+@click.command("check")
+@command_options
+@pass_shell
+def check_command(shell: Shell) -> None:
+    """Look whether database, declarations, dispatchers and executors are as they should be. Changes nothing.
+
+    Exits with 0 if nothing is broken, warnings or not.
+    """
+    lines = list(_examine(shell.instance))
+    code = next((line.code for line in lines if line.grade is Grade.BROKEN), ExitCode.DONE)
+    if shell.as_json:
+        fields = [{"subject": line.subject, "grade": line.grade, "text": line.text} for line in lines]
+        shell.emit({"ok": code is ExitCode.DONE, "checks": fields})
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for _ in range(2):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for line in lines:
+            table.add_row(_MARKS[line.grade], plain(line.subject), plain(line.text))
+        shell.say(table)
+    click.get_current_context().exit(code)
+
+
+def _examine(instance: Continuum) -> Iterator[Line]:
+    skew = timedelta(0)
+    try:
+        instance.journal.check()
+    except ContinuumError as error:
+        yield _broken("database", error)
+    else:
+        yield Line("database", Grade.GOOD, "reachable, and its schema fits this release")
+        skew = timedelta(microseconds=time.time_ns() // 1000 - instance.journal.clock.now_us())
+        yield _of_clock(skew)
+        yield _of_workers(instance)
+    yield from _of_declarations(instance)
+    for name, executor in instance.executors.items():
+        try:
+            facts = executor.describe()
+            yield Line(name, Grade.GOOD, ", ".join(f"{what} {value}" for what, value in facts.items()))
+            findings = executor.examine(skew=skew)
+        except ContinuumError as error:
+            yield _broken(name, error)
+        else:
+            for finding in findings:
+                yield Line(name, Grade.WARNING, f"{finding.code}: {finding.message}")
+
+
+def _of_clock(skew: timedelta) -> Line:
+    # Nothing here depends on it: the database's clock decides. Executors say what theirs depends on.
+    side = "ahead of" if skew > timedelta(0) else "behind"
+    return Line("clock", Grade.GOOD, f"this machine's is {say_duration(abs(skew))} {side} the database's")
+
+
+def _of_workers(instance: Continuum) -> Line:
+    alive = [worker for worker in instance.list_workers() if worker.alive]
+    if not alive:
+        return Line("workers", Grade.WARNING, "none is running: start `continuum-dispatcher -A yourapp`")
+    hosts = ", ".join(sorted({worker.hostname for worker in alive}))
+    return Line("workers", Grade.GOOD, f"{len(alive)} hold a lease (dispatchers, and what executors run), on {hosts}")
+
+
+def _of_declarations(instance: Continuum) -> Iterator[Line]:
+    try:
+        instance.import_modules()
+    except ConfigError as error:
+        yield _broken("modules", error)
+    workflows = len({flow.name for flow in instance.registry.workflows()})
+    text = f"{workflows} workflows, {len(instance.registry.activities())} activities"
+    grade = Grade.GOOD if workflows else Grade.WARNING
+    yield Line("declared", grade, text if workflows else f"{text}: name their modules in Continuum(modules=[…])")
+
+
+def _broken(subject: str, error: ContinuumError) -> Line:
+    code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), ExitCode.ERROR)
+    return Line(subject, Grade.BROKEN, str(error), code)
