@@ -7,8 +7,9 @@ likes.
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -24,7 +25,7 @@ from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOutcome, Task
 from continuum.runtime.transport import PublishError
 from tests.support.journals import HOUR
 
-__all__ = ["FakeTransport", "FakeWorkers"]
+__all__ = ["FakeTransport", "FakeWorkers", "FileTransport"]
 
 LONGEST_HANG = 20.0
 
@@ -105,6 +106,17 @@ class FakeTransport:
     def close(self) -> None:
         self.closed += 1
 
+    # ---- the other end
+
+    def take(self, random: Random | None = None) -> TaskRef | None:
+        """Receive a message, the oldest or any."""
+        try:
+            if random is not None:
+                self.messages.rotate(random.randrange(len(self.messages) + 1))
+            return self.messages.popleft().ref
+        except IndexError:
+            return None
+
     # ---- for tests
 
     @property
@@ -115,6 +127,60 @@ class FakeTransport:
     @property
     def commands(self) -> list[int]:
         return [task.ref.command for task in self.published]
+
+
+class FileTransport:
+    """A broker that outlives the process: a file with one line for each message.
+
+    Publishing processes append, one process receives.
+    """
+
+    name = "celery"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._read = 0
+        path.touch()
+
+    def place(self, _activity: str, policy: ActivityPolicy) -> ActivityPolicy:
+        return msgspec.structs.replace(policy, queue=policy.queue or "file")
+
+    def check(self) -> None:
+        pass
+
+    def publish(self, tasks: Sequence[DispatchedTask], *, instance: str) -> None:
+        with self._path.open("ab") as file:
+            for task in tasks:
+                file.write(msgspec.json.encode((task.ref, task.dispatch_no, instance)) + b"\n")
+
+    def withdraw(self, tasks: Sequence[tuple[TaskRef, int]]) -> None:
+        pass
+
+    def waiting(self, _queue: str) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    def lines(self) -> list[tuple[TaskRef, int, str]]:
+        """Return all messages that were ever published: ref, dispatch number, instance."""
+        whole = self._path.read_bytes().rpartition(b"\n")[0]
+        return [msgspec.json.decode(line, type=tuple[TaskRef, int, str]) for line in whole.split(b"\n") if line]
+
+    def take(self, _random: Random | None = None) -> TaskRef | None:
+        with self._lock:
+            lines = self.lines()
+            if self._read >= len(lines):
+                return None
+            self._read += 1
+            return lines[self._read - 1][0]
+
+
+class Source(Protocol):
+    """Where workers get messages from."""
+
+    def take(self, random: Random | None = None) -> TaskRef | None: ...
 
 
 class FakeWorkers:
@@ -128,7 +194,7 @@ class FakeWorkers:
     def __init__(
         self,
         journal: Journal,
-        transport: FakeTransport,
+        transport: Source,
         *,
         registry: Registry = REGISTRY,
         threads: int = 2,
@@ -161,21 +227,12 @@ class FakeWorkers:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            task = self._next()
-            if task is None:
+            ref = self._transport.take(self._random)
+            if ref is None:
                 self._stopping.wait(0.002)
                 continue
             for _ in range(2 if self._twice else 1):
-                self.receive(task.ref)
-
-    def _next(self) -> DispatchedTask | None:
-        messages = self._transport.messages
-        try:
-            if self._random is not None:
-                messages.rotate(self._random.randrange(len(messages) + 1))
-            return messages.popleft()
-        except (IndexError, RuntimeError):
-            return None
+                self.receive(ref)
 
     def receive(self, ref: TaskRef) -> None:
         """Do what a worker does with one message."""
