@@ -69,8 +69,8 @@ class Shield:
     @contextmanager
     def lowered(self) -> Iterator[None]:
         """Let signals through for the block: what was noted, at once, as an exception from entering it."""
-        self.lower()
         try:
+            self.lower()
             yield
         finally:
             if self._active:
