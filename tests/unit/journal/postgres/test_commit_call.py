@@ -1,7 +1,9 @@
 """The text of a group commit: its limits, and which of the texts it calls."""
 
 import re
+from datetime import timedelta
 
+import msgspec
 import pytest
 
 from continuum.errors import JournalError
@@ -133,3 +135,13 @@ def test_a_text_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "MAX_TEXT", 100)
     with pytest.raises(JournalError, match="send fewer runs"):
         called(commit())
+
+
+@pytest.mark.parametrize("deadline", [timedelta(0), timedelta(microseconds=1), timedelta(milliseconds=1)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_dispatched_task_is_no_claimed_one_however_short_its_deadline(count: int, deadline: timedelta) -> None:
+    """How an order is inserted travels as one number: 0 free, 1 claimed, or a deadline in milliseconds."""
+    sent = [msgspec.structs.replace(commit(), dispatched=frozenset({1})) for _ in range(count)]
+    request = CommitRequest(WORKER, sent, deadline)
+    shortest = CommitRequest(WORKER, sent, timedelta(milliseconds=2))
+    assert commit_call(request, Payloads(None)) == commit_call(shortest, Payloads(None))
