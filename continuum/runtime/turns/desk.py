@@ -5,6 +5,7 @@ no request of the desk has to be repeated by anybody else, and none is sent twic
 way that matters: claims and re-grants that landed without an answer are found by the next look (``LookReply.due``).
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -30,6 +31,8 @@ MAIL_LIMIT = 1_000
 _ROUND = ("mail", "claim", "look")
 _REGRANT_LIMIT = 100
 _RELEASE_LIMIT = 500
+# While mail for runs that are here keeps coming, hints of mail cause a claim no more often than this.
+_CLAIM_PAUSE = 0.05
 
 
 class Desk:
@@ -54,6 +57,9 @@ class Desk:
         self.want_mail = False
         self.want_claim = True
         self.look_at = 0.0
+        self._claim_at = math.inf
+        self._claim_after_mail = False
+        self._news_at = -math.inf
         # While mail is being read on this line, a commit may be acknowledged on another one. What it consumed is
         # remembered, because the reading may have begun before it.
         self.reading = False
@@ -67,7 +73,7 @@ class Desk:
         self.inspects.clear()
         self.sticks.clear()
         self.releases.clear()
-        self.want_mail = self.reading = False
+        self.want_mail = self.reading = self._claim_after_mail = False
         self.want_claim = True
         self.look_at = 0.0
 
@@ -79,6 +85,40 @@ class Desk:
     def look_now(self) -> None:
         """Hints may have been missed, or an answer was lost."""
         self.look_at = 0.0
+
+    @property
+    def next_at(self) -> float:
+        """Monotonic time from which there is something to ask, though nobody wishes it."""
+        return min(self.look_at, self._claim_at)
+
+    def heard_of_mail(self, *, held: bool) -> None:
+        """Somebody has mail: a run that is here (``held``: there are some), or a free one, which a claim would find.
+
+        A step that ran elsewhere ends with such a hint. Its mail is read first: if it is for a run that is here, the
+        claim can wait a little, and so cost nothing where many such hints come.
+        """
+        self.want_mail = held
+        self._claim_after_mail = held
+        if not held:
+            self.want_claim = True
+
+    def come_due(self) -> None:
+        """Wish for what was put off until now."""
+        if time.monotonic() >= self._claim_at:
+            self._claim_at = math.inf
+            self.want_claim = True
+
+    def mail_sorted(self, *, news: bool) -> None:
+        """Mail was read; ``news``: some of it was not known yet."""
+        now = time.monotonic()
+        if news:
+            self._news_at = now
+        if self._claim_after_mail:
+            self._claim_after_mail = False
+            if now >= self._news_at + _CLAIM_PAUSE:
+                self.want_claim = True
+            else:
+                self._claim_at = min(self._claim_at, now + _CLAIM_PAUSE)
 
     def next_request(self, worker: WorkerId, *, room: int) -> Request | None:
         """Return what to send now. ``room``: how many more runs may be claimed."""

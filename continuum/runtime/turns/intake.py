@@ -82,6 +82,7 @@ class Intake:
         """Return what to ask the journal now."""
         if time.monotonic() < self.pause_until:
             return None
+        self._desk.come_due()
         return self._desk.next_request(self._lease.worker, room=0 if draining else self._room())
 
     def _room(self) -> int:
@@ -132,7 +133,7 @@ class Intake:
                 for run in runs:
                     self._admit(run)
             case MailReply(messages=messages):
-                self._sort_mail(messages)
+                self._desk.mail_sorted(news=self._sort_mail(messages))
             case InspectReply() if isinstance(request, InspectRequest):
                 self._settlement.inspected(request.run_ids, reply)
             case LookReply():
@@ -174,12 +175,16 @@ class Intake:
         self._table.watch_timer(slot)
         self._table.make_ready(slot)
 
-    def _sort_mail(self, messages: Sequence[Message]) -> None:
+    def _sort_mail(self, messages: Sequence[Message]) -> bool:
+        """Put mail into the slots of its runs; return whether any was new."""
+        news = False
         for message in self._desk.unread(messages):
             slot = self._table.of_chain(message.chain_id)
             if slot is not None and message.id not in slot.mail:
                 slot.mail[message.id] = message
                 self._table.make_ready(slot)
+                news = True
+        return news
 
     def _looked(self, reply: LookReply) -> None:
         self._sort_mail(reply.messages)

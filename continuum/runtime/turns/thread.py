@@ -280,7 +280,7 @@ class Turns:
             if self._table.ready:
                 return 0.0
             if self._desk_wire.idle:
-                timeout = min(timeout, max(0.0, max(self._desk.look_at, self._intake.pause_until) - now))
+                timeout = min(timeout, max(0.0, max(self._desk.next_at, self._intake.pause_until) - now))
             due = self._table.next_timer()
             if due is not None:
                 timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
@@ -362,8 +362,7 @@ class Turns:
                     self._desk.want_claim = True
                 case HintKind.MAIL:
                     self._intake.doubt(hint.run_ids)
-                    self._desk.want_mail = len(self._table) > 0
-                    self._desk.want_claim = True
+                    self._desk.heard_of_mail(held=len(self._table) > 0)
                 case HintKind.TASKS:
                     self._work_offered()
                 case HintKind.DONE:
