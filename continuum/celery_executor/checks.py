@@ -19,6 +19,7 @@ __all__ = [
     "Finding",
     "broker_findings",
     "check_app",
+    "check_queue",
     "clock_findings",
     "explain_refusal",
     "explain_unreachable",
@@ -38,15 +39,25 @@ class Finding(msgspec.Struct, frozen=True):
     """Something that works less well than people expect.
 
     :ivar code: a word to search for.
+    :ivar broken: whether activities do not run as long as it is so.
     """
 
     code: str
     message: str
+    broken: bool = False
 
 
 def check_app(app: Celery, *, queue: str) -> None:
     """Raise ``ConfigError`` if messages of this app could never be sent or read. Asks no broker."""
-    flaw = _flaw_of_broker(app) or _flaw_of_content(app) or _flaw_of_queue(queue)
+    flaw = _flaw_of_broker(app) or _flaw_of_content(app)
+    if flaw is not None:
+        raise ConfigError(flaw)
+    check_queue(queue)
+
+
+def check_queue(queue: str) -> None:
+    """Raise ``ConfigError`` if brokers do not take a queue of this name."""
+    flaw = _flaw_of_queue(queue)
     if flaw is not None:
         raise ConfigError(flaw)
 
@@ -120,7 +131,7 @@ def broker_findings(app: Celery) -> list[Finding]:
     try:
         wire = open_wire(app)
     except Exception as error:  # noqa: BLE001 - every transport has errors of its own
-        return [Finding("broker-unreachable", explain_unreachable(uri_of(app), error))]
+        return [Finding("broker-unreachable", explain_unreachable(uri_of(app), error), broken=True)]
     wire.drop()
     return []
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from celery import Celery, signals
 
-from continuum.celery_executor.checks import check_app, explain_refusal, explain_unreachable, uri_of
+from continuum.celery_executor.checks import check_app, check_queue, explain_refusal, explain_unreachable, uri_of
 from continuum.celery_executor.letters import Composer, Letter, QueueRefusedError, Wire, WireBrokenError
 from continuum.celery_executor.messages import TASK_NAME, celery_id
 from continuum.celery_executor.routes import Routes
@@ -58,6 +58,7 @@ class CeleryTransport:
     def __init__(self, app: Celery, *, settings: Settings, registry: Registry) -> None:
         self._app = app
         self._settings = settings
+        self._registry = registry
         self._routes = Routes(app, settings=settings, registry=registry)
         self._composer: Composer | None = None
         self._wire: Wire | None = None
@@ -74,6 +75,8 @@ class CeleryTransport:
     def check(self) -> None:
         """Raise ``ConfigError`` on a configuration that can never work."""
         check_app(self._app, queue=self._settings.queue)
+        for activity in self._registry.activities():
+            check_queue(self._routes.queue_of(activity.name, activity.policy))
 
     def publish(self, tasks: Sequence[DispatchedTask], *, instance: str) -> None:
         """Publish a message for each, in order. Raises ``PublishError``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import amqp
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.events.event import get_exchange
 from kombu import Connection, Consumer, Exchange, Queue
 
@@ -171,6 +171,28 @@ class TestWellBroker:
         bodies = [json.loads(message.body) for message in events]
         assert [body["type"] for body in bodies] == ["task-sent"] * 2
         assert [body["name"] for body in bodies] == ["tests.charge"] * 2
+
+    def test_tracing_sees_each_message_and_may_add_to_its_headers(self, broker: Broker, open_transport: Open) -> None:
+        queue = broker.queue(QUEUE)
+        transport = open_transport(broker.url)
+        after = []
+
+        def mark(headers: dict[str, Any], **_: Any) -> None:
+            headers["traceparent"] = "00-abc-def-01"
+
+        def note(headers: dict[str, Any], **_: Any) -> None:
+            after.append(headers["id"])
+
+        signals.before_task_publish.connect(mark)
+        signals.after_task_publish.connect(note)
+        try:
+            transport.publish(tasks_of(2, queue=queue), instance="shop")
+        finally:
+            signals.before_task_publish.disconnect(mark)
+            signals.after_task_publish.disconnect(note)
+        messages = received(broker, queue)
+        assert [message.headers["traceparent"] for message in messages] == ["00-abc-def-01"] * 2
+        assert after == [message.headers["id"] for message in messages]
 
     def test_withdrawn_messages_are_revoked_by_all_workers(self, broker: Broker, open_transport: Open) -> None:
         transport = open_transport(broker.url)

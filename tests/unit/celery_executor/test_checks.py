@@ -18,7 +18,12 @@ from continuum.celery_executor.checks import (
     pool_findings,
     uri_of,
 )
+from continuum.celery_executor.transport import CeleryTransport
+from continuum.config import Settings
+from continuum.declare.activities import Activity
+from continuum.declare.registry import Registry
 from continuum.errors import ConfigError
+from continuum.model.policies import ActivityPolicy
 
 Make = Callable[..., Celery]
 
@@ -63,6 +68,15 @@ def test_json_may_be_accepted_by_any_name(make_app: Make, accepted: list[str]) -
 def test_a_queue_name_that_brokers_do_not_take_is_refused(make_app: Make, queue: str) -> None:
     with pytest.raises(ConfigError, match="queue=.* is not valid: write"):
         check_app(make_app(), queue=queue)
+
+
+@pytest.mark.parametrize("queue", ["amq.mine", "a,b"])
+def test_the_queue_of_a_declared_activity_is_checked_too(make_app: Make, queue: str) -> None:
+    registry = Registry()
+    registry.register_activity(Activity(lambda: None, name="ship", policy=ActivityPolicy(queue=queue)))
+    transport = CeleryTransport(make_app(), settings=Settings(), registry=registry)
+    with pytest.raises(ConfigError, match=f"queue='{queue}' is not valid"):
+        transport.check()
 
 
 def test_message_protocol_1_is_a_finding(make_app: Make) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery
 from kombu import Exchange, Queue
@@ -158,6 +159,7 @@ def test_a_queue_that_may_not_be_added_is_used_and_said(app: Celery, caplog: pyt
     assert "task_create_missing_queues" in caplog.text
 
 
+@pytest.mark.skipif(celery.VERSION[:2] < (5, 6), reason="the setting came with Celery 5.6")
 def test_quorum_queues_of_the_app_are_made_as_quorum_queues(app: Celery) -> None:
     app.conf.task_create_missing_queue_type = "quorum"
     assert placed(routes_of(app)).entity.queue_arguments == {"x-queue-type": "quorum"}
