@@ -16,8 +16,9 @@ __all__ = ["adapt", "bind", "check", "options_of"]
 _OLDEST: Final = (5, 3)
 _TOO_NEW: Final = 6
 
-# Each has ``register(app)``: it puts what it brings on an app, which may be finalized or just being finalized.
-# Called once for every app there is or will be.
+# Each has ``register(app)``: it puts what it brings on an app, which may be finalized or just being finalized. Called
+# for every app there is or will be; imported only then, because they bring Celery's worker along, which a process that
+# only starts workflows can do without.
 _PARTS: Final = ("tasks", "starts", "lifecycle")
 
 
