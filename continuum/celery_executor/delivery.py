@@ -17,6 +17,7 @@ lost, repeated, late or nonsense: what finds no claim ends with a word, never wi
 """
 
 import logging
+import random
 import time
 from datetime import timedelta
 from typing import Any, Final
@@ -44,8 +45,10 @@ __all__ = ["Verdict", "deliver"]
 
 logger = logging.getLogger("continuum.celery")
 
-# Others have the code; meanwhile a deploy may bring it here.
-_UNKNOWN_DELAY: Final = timedelta(seconds=5)
+# Others have the code; meanwhile a deploy may bring it here. Never the same delay twice: workers of a Redis ask for a
+# second at a time, one after the other, so after whole seconds the same one would be first in the row again, for ever.
+_UNKNOWN_DELAY: Final = timedelta(seconds=4)
+_UNKNOWN_JITTER: Final = timedelta(seconds=2)
 _AGAIN: Final = 0.2
 _warned: Final[set[str]] = set()
 
@@ -106,6 +109,8 @@ def deliver(executor: CeleryExecutor, ask: Ask, request: Any) -> Verdict:
         leaving = life.leaving or reports.leaving
     if leaving is not None:
         raise leaving
+    if reports.failed or life.again:
+        return Verdict("journal-away")
     if life.error is None or life.word not in {"retry", "failed"}:
         return Verdict(life.word)
     return Verdict(life.word, presentable(life.error), life.pause)
@@ -146,7 +151,8 @@ def _pass_on(journal: Journal, ask: Ask) -> Verdict:
             " include), or consume its queue elsewhere. Its tasks are offered to others.",
             ask.activity,
         )
-    if journal.tasks.defer([ask.ref], delay=_UNKNOWN_DELAY):
+    delay = _UNKNOWN_DELAY + _UNKNOWN_JITTER * random.random()  # noqa: S311 - jitter
+    if journal.tasks.defer([ask.ref], delay=delay):
         journal.hint(Hint(HintKind.TASKS))
     return Verdict("unknown-activity")
 

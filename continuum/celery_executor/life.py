@@ -17,6 +17,7 @@ from continuum.celery_executor.bodies import call_async, is_green_timeout, is_so
 from continuum.celery_executor.finishing import Finisher
 from continuum.celery_executor.masking import Shield
 from continuum.celery_executor.reports import InlineReports
+from continuum.celery_executor.summons import was_summoned
 from continuum.declare.attempts import ATTEMPT, Attempt
 from continuum.declare.registry import ActivityDeclaration
 from continuum.errors import ContinuumError
@@ -43,8 +44,7 @@ class CeleryLife(AttemptLife):
     """Runs one job.
 
     :param limit: seconds after which the pool ends the body, reckoned from ``since`` (monotonic).
-    :ivar word: how it ended: ``done``, ``failed``, ``retry``, ``put-back``, ``late`` (nobody waited for it any more),
-        ``journal-away`` (the journal has not heard).
+    :ivar word: what the journal accepted: ``done``, ``failed``, ``retry``, ``put-back``; ``late`` if nothing.
     :ivar error: what the body raised, if it did and that was its end.
     :ivar pause: in how many seconds the next attempt is due.
     :ivar leaving: by which exception the process, or greenlet, was told to end; raise it when all is said.
@@ -77,7 +77,7 @@ class CeleryLife(AttemptLife):
         self._reports = reports
         self._limit = limit
         self._since = since
-        self.word = "journal-away"
+        self.word = "late"
         self.error: BaseException | None = None
         self.pause = 0.0
         self.leaving: BaseException | None = None
@@ -117,13 +117,15 @@ class CeleryLife(AttemptLife):
         passed = time.monotonic() - self._since >= self._limit - min(_TOLERANCE, self._limit / 5)
         if told:
             self.leaving = error
-            if not passed:
+            if not passed and was_summoned():
                 # A deploy, or an operator's wish: no fault of the attempt, which is made again as it was.
                 self._reports.put(partial(self._free, job))
                 return
         self.error = error
         if is_soft_limit(error) or (passed and (told or is_green_timeout(error))):
             self.fail(job, self._timed_out(job, error))
+        elif told:
+            self.fail(job, _died(job, error))
         else:
             super().ended_by(job, error, permanent=permanent)
 
@@ -176,9 +178,7 @@ class CeleryLife(AttemptLife):
     # ------------------------------------------------------------------ as the owner of its job
 
     def release(self, job: Job) -> None:  # noqa: ARG002 - the one there is
-        """The journal has heard, and accepted nothing so far as is known yet; or it never will hear."""
-        if not self._reports.failed:
-            self.word = "late"
+        """Nothing is held here: what the journal accepted it has said by now, or says in a moment."""
 
     def run_again(self, job: Job) -> None:  # noqa: ARG002 - the one there is
         """Note that the journal was away, and that nothing has changed."""
@@ -191,6 +191,16 @@ class CeleryLife(AttemptLife):
 
     def began_close(self) -> None:
         """The keeper was told of the job before it began."""
+
+
+def _died(job: Job, error: BaseException) -> Failure:
+    task = job.task
+    return msgspec.structs.replace(
+        describe_body_error(error, task.attempt, permanent=task.policy.retry.gives_up),
+        type_name="WorkerDied",
+        message=f"attempt {task.attempt} of {task.activity} ended its process by a signal",
+        kind=FailureKind.WORKER_DIED,
+    )
 
 
 def _ended(outcome: TaskOutcome) -> str:

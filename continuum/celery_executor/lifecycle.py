@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps
 
+from continuum.celery_executor import summons
 from continuum.celery_executor.binding import CeleryExecutor, list_executors
 from continuum.celery_executor.keeper import Keeper, install
 from continuum.celery_executor.requests import list_active
@@ -48,6 +49,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        summons.prepare()
         self._keepers: dict[str, Keeper] = {}
         for executor in _executors_of(worker.app):
             load_modules(executor.instance.settings.modules)
@@ -79,8 +81,9 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no
     def stop(self, worker: Any) -> None:
         """Do nothing yet: the pool still works."""
 
-    def terminate(self, worker: Any) -> None:
-        """Do nothing yet: the pool is being told."""
+    def terminate(self, worker: Any) -> None:  # noqa: ARG002 - as Celery calls it
+        """Say to the children that it is Celery who ends them now; the keepers go on until it has."""
+        summons.summon_all()
 
     def _stopped(self, then: Any) -> None:
         try:

@@ -23,6 +23,7 @@ from celery.worker.request import Request
 
 from continuum.celery_executor.keeper import find_keeper, lost
 from continuum.celery_executor.messages import WORKER_KEY, Ask, parse_args
+from continuum.celery_executor.summons import summon
 from continuum.model.failures import FailureKind
 from continuum.model.tasks import TaskRef
 
@@ -78,6 +79,16 @@ class ActivityRequest(Request):  # type: ignore[misc] # Celery has no types
         if not soft:
             self._ended(TimeLimitExceeded(timeout))
         return super().on_timeout(soft, timeout)
+
+    def terminate(self, pool: Any, signal: Any = None) -> Any:
+        """Say that the process is told to end by Celery."""
+        summon(self.worker_pid)
+        return super().terminate(pool, signal)
+
+    def cancel(self, pool: Any, *args: Any, **kwargs: Any) -> Any:
+        """Say that the process is told to end by Celery."""
+        summon(self.worker_pid)
+        return super().cancel(pool, *args, **kwargs)
 
     # ------------------------------------------------------------------ inner
 
