@@ -64,6 +64,12 @@ class CeleryExecutor:
         if not any(pin is instance for pin in pins):
             pins.append(instance)
 
+    def twin(self, instance: Continuum) -> "CeleryExecutor":
+        """Return an executor on the same app for another instance, which no Celery worker finds."""
+        other = CeleryExecutor(instance)
+        other._app = self._app
+        return other
+
     @property
     def attached(self) -> Celery | None:
         """The app that is known already."""

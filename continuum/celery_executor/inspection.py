@@ -92,7 +92,7 @@ def _of_workers(app: Celery, queues: Mapping[str, list[str]]) -> Iterator[Findin
                 f"{worker} takes from an activity queue and does not know {TASK_NAME}: it throws our messages away."
                 " Let its app import the module with the Continuum instance."
             )
-            yield Finding("task-unknown", message)
+            yield Finding("task-unknown", message, broken=True)
         pool = str(stats.get(worker, {}).get("pool", {}).get("implementation", "prefork"))
         for finding in pool_findings(pool):
             yield Finding(finding.code, f"{worker}: {finding.message}")

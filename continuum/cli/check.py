@@ -84,7 +84,8 @@ def _examine(instance: Continuum) -> Iterator[Line]:
             yield _broken(name, error)
         else:
             for finding in findings:
-                yield Line(name, Grade.WARNING, f"{finding.code}: {finding.message}")
+                grade = Grade.BROKEN if finding.broken else Grade.WARNING
+                yield Line(name, grade, f"{finding.code}: {finding.message}", ExitCode.ERROR)
 
 
 def _of_clock(skew: timedelta) -> Line:
@@ -107,7 +108,7 @@ def _of_declarations(instance: Continuum) -> Iterator[Line]:
     except ConfigError as error:
         yield _broken("modules", error)
     workflows = len({flow.name for flow in instance.registry.workflows()})
-    text = f"{workflows} workflows, {len(instance.registry.activities())} activities"
+    text = f"workflows: {workflows}, activities: {len(instance.registry.activities())}"
     grade = Grade.GOOD if workflows else Grade.WARNING
     yield Line("declared", grade, text if workflows else f"{text}: name their modules in Continuum(modules=[…])")
 

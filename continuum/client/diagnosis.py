@@ -10,16 +10,18 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from continuum.client.timeline import Step, StepKind, is_open, moment, timeline
+from continuum.declare.executors import LOCAL
 from continuum.model.events import Event
 from continuum.model.ids import WorkerId
 from continuum.model.leases import WorkerRecord
 from continuum.model.runs import Run, RunState
-from continuum.model.tasks import TaskRecord
+from continuum.model.tasks import TaskRecord, TaskState
 
 __all__ = ["Finding", "Weight", "diagnose", "say_duration"]
 
 # A live dispatcher claims within milliseconds of a hint, or at its next poll; later than this something is missing.
 SLOW_CLAIM: Final = timedelta(seconds=10)
+CELERY: Final = "celery"
 
 
 class Weight(StrEnum):
@@ -220,6 +222,8 @@ def _of_activity(
         if error is None
         else f"; last error: {error.type_name}: {error.message.splitlines()[0] if error.message else ''}"
     )
+    if row.state == TaskState.DISPATCHED:
+        return _of_dispatched(row, what, last, now=now)
     if row.claimed_by is not None:
         return _of_claimed(row, what, last, alive=alive, every=every, now=now)
     available = moment(row.available_at)
@@ -228,12 +232,30 @@ def _of_activity(
     waited = now - available
     if not alive:
         return Finding(weight=Weight.BLOCKED, text=f"{what} waits in queue {row.queue}, and nobody takes tasks{last}")
+    if row.executor == LOCAL:
+        advice = f"look whether a dispatcher serves queue {row.queue}, and whether all of its slots are taken"
+    else:
+        advice = (
+            f"no dispatcher has published it: the broker is away, or as many messages as may be are under way in queue"
+            f" {row.queue} (dispatch_window); `continuum check -A yourapp` looks"
+        )
     return Finding(
         weight=Weight.FINE if waited < SLOW_CLAIM else Weight.BLOCKED,
         text=f"{what} waits in queue {row.queue} since {say_duration(waited)}{last}",
-        remedy=None
-        if waited < SLOW_CLAIM
-        else f"look whether a dispatcher serves queue {row.queue}, and whether all of its slots are taken",
+        remedy=None if waited < SLOW_CLAIM else advice,
+    )
+
+
+def _of_dispatched(row: TaskRecord, what: str, last: str, *, now: datetime) -> Finding:
+    """A message is under way, or lost, or waits with nobody to take it; it is published again in time."""
+    waited = now - moment(row.available_at)
+    queue = f"{row.executor.capitalize()} queue {row.queue}"
+    option = f" with `-Q {row.queue}`" if row.executor == CELERY else ""
+    advice = f"is a {row.executor.capitalize()} worker{option} running, and not busy? `continuum check -A yourapp` asks"
+    return Finding(
+        weight=Weight.FINE if waited < SLOW_CLAIM else Weight.BLOCKED,
+        text=f"{what} waits in {queue} since {say_duration(waited)}, published {_count(row.dispatch_no, 'time')}{last}",
+        remedy=None if waited < SLOW_CLAIM else advice,
     )
 
 

@@ -63,6 +63,7 @@ class Continuum(Calls):
         engine: Any = None,
         registry: Registry | None = None,
         journal: Journal | None = None,
+        _like: "Continuum | None" = None,
         **options: Unpack[Options],
     ) -> None:
         settings = settings_from({"url": url, **options})
@@ -72,6 +73,8 @@ class Continuum(Calls):
         self._access.forked = self._have_no_dispatchers
         self._have_no_dispatchers()
         self._executors: dict[str, Any] = {}
+        if _like is not None:
+            self._executors.update({name: executor.twin(self) for name, executor in _like.executors.items()})
         if settings.executor != LOCAL:
             self._bind(settings.executor)  # says at once what is missing
 
@@ -118,11 +121,12 @@ class Continuum(Calls):
         return self
 
     def with_options(self, **changes: Any) -> Self:
-        """Return another instance, not connected, that is like this one but for some options (``url`` included)."""
+        """Return another instance, not connected, that is like this one but for some options (``url`` included).
+
+        Workers of executors do not know it: what it publishes, they run on the instance of the same name they have.
+        """
         known = {spec.name: getattr(self.settings, spec.name) for spec in dataclasses.fields(Settings)}
-        twin = type(self)(engine=None, registry=self.registry, **{**known, **changes})
-        app = self._executors[CELERY].attached if CELERY in self._executors else None
-        return twin if app is None else twin.init_celery(app)
+        return type(self)(registry=self.registry, _like=self, **{**known, **changes})
 
     @property
     def executors(self) -> Mapping[str, Any]:

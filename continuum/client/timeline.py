@@ -13,7 +13,7 @@ import msgspec
 
 from continuum.model.events import COMMANDS, Event, EventType
 from continuum.model.failures import Failure
-from continuum.model.tasks import TaskRecord
+from continuum.model.tasks import TaskRecord, TaskState
 
 __all__ = ["Ending", "Step", "StepKind", "StepState", "ending_of", "is_open", "moment", "timeline"]
 
@@ -239,7 +239,7 @@ def _close_bounded_wait(steps: dict[int, Step], waiting: dict[str, list[int]], e
 def _with_task(step: Step, row: TaskRecord | None) -> Step:
     if row is None or step.kind is not StepKind.ACTIVITY or not is_open(step):
         return step
-    if row.claimed_by is not None:
+    if row.claimed_by is not None and row.state != TaskState.DISPATCHED:
         state = StepState.RUNNING
     else:
         state = StepState.RETRYING if row.attempt > 1 else StepState.WAITING

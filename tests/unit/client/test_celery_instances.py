@@ -51,9 +51,6 @@ def test_without_one_the_current_app_is_used_also_if_it_is_made_later() -> None:
 
 
 def test_without_any_app_the_dispatcher_says_what_to_write() -> None:
-    @activity(name="client.lonely", executor="celery")
-    def lonely() -> None: ...
-
     instance = Continuum("memory://", executor="celery")
     with pytest.raises(ConfigError, match=r"init_celery\(app\)"):
         instance.executors["celery"].transport()

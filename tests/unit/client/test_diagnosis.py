@@ -231,3 +231,37 @@ def test_every_reason_that_needs_somebody_says_what_to_do() -> None:
 )
 def test_durations_are_told_in_two_units_at_most(length: timedelta, words: str) -> None:
     assert say_duration(length) == words
+
+
+# ------------------------------------------------------------------ external executors
+
+
+def test_a_dispatched_task_names_the_queue_and_how_often_it_was_published() -> None:
+    row = a_task(1, queue="mail", state="dispatched", executor="celery", dispatch_no=3, claimed_by=ALIVE)
+    history = History().activity(1, "charge", 0)
+    what = "activity charge (flows.py:20): attempt 1 of 5"
+    assert told(history=history, tasks=[row], after=90) == [
+        ("blocked", f"{what} waits in Celery queue mail since 1 min 30 s, published 3 times")
+    ]
+    [(weight, _)] = told(history=history, tasks=[row], after=3)
+    assert weight == "fine"
+    for worker in (ALIVE, DEAD, None):
+        row = a_task(1, queue="mail", state="dispatched", executor="celery", dispatch_no=1, claimed_by=worker)
+        [finding] = diagnose(
+            a_run(RunState.SUSPENDED), events=history.events, tasks=[row], workers=[a_worker()], now=at(90)
+        )
+        assert finding.text.endswith("published 1 time")
+        assert "is a Celery worker with `-Q mail` running" in (finding.remedy or "")
+
+
+def test_a_task_that_was_not_published_blames_no_worker() -> None:
+    row = a_task(1, queue="mail", executor="celery")
+    [finding] = diagnose(
+        a_run(RunState.SUSPENDED),
+        events=History().activity(1, "charge", 0).events,
+        tasks=[row],
+        workers=[a_worker()],
+        now=at(90),
+    )
+    assert finding.weight is Weight.BLOCKED
+    assert "the broker is away" in (finding.remedy or "")
