@@ -177,7 +177,7 @@ class CeleryLife(AttemptLife):
 
     # ------------------------------------------------------------------ as the owner of its job
 
-    def release(self, job: Job) -> None:  # noqa: ARG002 - the one there is
+    def release(self, job: Job) -> None:
         """Nothing is held here: what the journal accepted it has said by now, or says in a moment."""
 
     def run_again(self, job: Job) -> None:  # noqa: ARG002 - the one there is
