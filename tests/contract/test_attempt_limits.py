@@ -50,6 +50,21 @@ def test_an_attempt_may_last_its_timeout_and_a_grace(desk: Desk, worker: WorkerI
     assert [again.ref for again in mark(desk, worker).tasks] == [ref_of(run, attempt=2)]
 
 
+def test_what_ended_an_attempt_is_kept_with_the_task(desk: Desk, worker: WorkerId, other: WorkerId, age: Age) -> None:
+    run = published(desk, worker, celery(0, timeout=MINUTE))
+    deliver(desk, other, run)
+    age(2 * MINUTE)
+    desk.journal.workers.reap()
+    error = row_of(desk, run).last_error
+    assert error is not None
+    assert (error.kind, error.attempts) == (FailureKind.TIMED_OUT, 1)
+    deliver(desk, other, run, attempt=2)
+    desk.bury(other)
+    error = row_of(desk, run).last_error
+    assert error is not None
+    assert (error.kind, error.attempts) == (FailureKind.WORKER_DIED, 2)
+
+
 def test_the_last_attempt_past_its_timeout_fails_the_task(
     desk: Desk, worker: WorkerId, other: WorkerId, age: Age
 ) -> None:
