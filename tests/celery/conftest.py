@@ -45,7 +45,17 @@ from tests.celery.stage import Stage
 from tests.celery.work import BOOKINGS
 from tests.support.processes import Processes
 
+FAILED = pytest.StashKey[bool]()
 SESSION_ID = "CONTINUUM_TEST_SESSION"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Let the stage know that its test has failed, while everybody still runs."""
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
 
 
 class Brokers:
@@ -103,7 +113,9 @@ def proxy(broker: Broker) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def stage(broker: Broker, database_url: str, tmp_path: Path, processes: Processes) -> Iterator[Stage]:
+def stage(
+    request: pytest.FixtureRequest, broker: Broker, database_url: str, tmp_path: Path, processes: Processes
+) -> Iterator[Stage]:
     """Yield the shop on this broker: nothing of it runs yet."""
     connection = psycopg2.connect(database_url)
     with connection, connection.cursor() as cursor:
@@ -113,6 +125,8 @@ def stage(broker: Broker, database_url: str, tmp_path: Path, processes: Processe
         made = Stage(broker, url=database_url, directory=tmp_path, processes=processes, continuum=continuum)
         try:
             yield made
+            if request.node.stash.get(FAILED, False):
+                print(made.logs())  # noqa: T201 - pytest shows it with the failure
         finally:
             made.close()
             for process in processes.started:

@@ -9,6 +9,7 @@ the probe: to itself (``child``), to itself and its group (``group``), or to its
 
 import os
 import signal
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def add(one: int, two: int) -> int:
     return one + two
 
 
+forever = ExitStack()
+
+
 def arm(strike: str) -> None:
     probe, number, whom = strike.split(":")
     once = Path(os.environ["SHOP_DIR"]) / f"struck-{probe}"
@@ -76,7 +80,7 @@ def arm(strike: str) -> None:
             os.kill(os.getppid(), deadly)
         os.kill(os.getpid(), deadly)
 
-    armed(probe, act).__enter__()  # for as long as the process lives
+    forever.enter_context(armed(probe, act))
 
 
 if os.environ.get("SHOP_STRIKE"):

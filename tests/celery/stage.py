@@ -88,6 +88,15 @@ class Stage:
             worker.ready()
         return worker
 
+    def logs(self) -> str:
+        """Return what everybody said, and what the journal holds, for the report of a failed test."""
+        said = [f"--- {worker.name()}\n{_tail(worker.log)}" for worker in self.workers]
+        said += [f"--- {process}\n{_tail(process.output)}" for process in self.processes.started]
+        said.append("--- ledger\n" + "\n".join(map(str, self.ledger())))
+        query = "select run_id, command, attempt, state, dispatch_no, available_at, lease_expires_at, activity"
+        said.append("--- tasks\n" + "\n".join(map(str, self.rows(f"{query} from continuum_tasks"))))
+        return "\n".join(said)
+
     def close(self) -> None:
         """End the workers at once; dispatchers are ended by their fixture."""
         for worker in self.workers:
@@ -127,8 +136,12 @@ class Stage:
         attempts: dict[tuple[str, int], list[int]] = defaultdict(list)
         for line in self.ledger("begin"):
             attempts[line["run"], line["command"]].append(line["attempt"])
+        # What a shutdown put back begins again under the same number, and under no other circumstances.
+        exits = Counter((line["run"], line["command"], line["attempt"]) for line in self.ledger("exit"))
         for call, numbers in attempts.items():
-            assert len(set(numbers)) == len(numbers), f"{call}: an attempt began twice: {numbers}"
+            begun = Counter(numbers)
+            twice = [number for number, times in begun.items() if times > 1 + exits[*call, number]]
+            assert not twice, f"{call}: attempts {twice} began more than once: {numbers}"
             assert max(numbers) <= MAX_ATTEMPTS, f"{call}: more attempts than its policy has: {numbers}"
         if at_least_once:
             query = "select run_id::text, command from continuum_events where type = 'activity_scheduled'"
@@ -136,3 +149,7 @@ class Stage:
             assert not missing, f"never executed, and yet over: {missing}"
         twice = self.rows("select run_id::text, item, count(*) from bookings group by 1, 2 having count(*) > 1")
         assert not twice, f"committed twice: {twice}"
+
+
+def _tail(text: str, lines: int = 60) -> str:
+    return "\n".join(line[:300] for line in text.splitlines()[-lines:])

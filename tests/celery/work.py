@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from celery import shared_task
 from sqlalchemy import Connection, text
 
 from continuum import Retry, activity, current_attempt, workflow
@@ -60,6 +62,16 @@ def wait_for(gate: str) -> None:
         time.sleep(0.01)
 
 
+@contextmanager
+def telling_of_exit(item: str) -> Iterator[None]:
+    """Write down that this attempt was ended by a shutdown: it may begin again under the same number."""
+    try:
+        yield
+    except SystemExit:
+        write("exit", item)
+        raise
+
+
 @activity(name="shop.step", retry=quick)
 def step(item: str) -> str:
     write("begin", item)
@@ -79,7 +91,8 @@ async def astep(item: str) -> str:
 def hold(item: str, gate: str) -> str:
     """Runs until its gate opens."""
     write("begin", item)
-    wait_for(gate)
+    with telling_of_exit(item):
+        wait_for(gate)
     write("end", item)
     return item
 
@@ -89,7 +102,8 @@ def hold_once(item: str, gate: str) -> str:
     """The first attempt runs until its gate opens; later ones do not wait."""
     write("begin", item)
     if current_attempt().number == 1:
-        wait_for(gate)
+        with telling_of_exit(item):
+            wait_for(gate)
     write("end", item)
     return item
 
@@ -223,6 +237,19 @@ def local(item: str) -> str:
     return item
 
 
+@shared_task(name="shop.legacy", bind=True, max_retries=3, default_retry_delay=0)
+def legacy_task(self: Any, item: str) -> str:
+    """A task as shops have them: it knows nothing of workflows, and asks Celery to try it again."""
+    write("begin", item)
+    if self.request.retries < 1:
+        raise self.retry(exc=ValueError("not yet"))
+    write("end", item, celery_id=self.request.id, root=self.request.root_id)
+    return item
+
+
+legacy = activity.from_celery(legacy_task)
+
+
 ACTIVITIES: dict[str, Callable[..., Any]] = {
     "step": step,
     "astep": astep,
@@ -240,6 +267,7 @@ ACTIVITIES: dict[str, Callable[..., Any]] = {
     "booked": booked,
     "big": big,
     "local": local,
+    "legacy": legacy,
 }
 
 
