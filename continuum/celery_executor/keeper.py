@@ -21,19 +21,15 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import timedelta
 from typing import Final
 
-import msgspec
-
 from continuum.celery_executor.finishing import Finisher
+from continuum.celery_executor.greeting import warn_of_clock
+from continuum.celery_executor.notices import Notices, lost
 from continuum.celery_executor.running import Running
 from continuum.config import Settings
-from continuum.errors import ContinuumError
 from continuum.journal.protocol import Journal
-from continuum.journal.requests import Hint, HintKind
-from continuum.model.failures import Failure, FailureKind
+from continuum.model.failures import Failure
 from continuum.model.ids import WorkerId, new_worker_id
 from continuum.model.leases import WorkerInfo
 from continuum.model.tasks import TaskRef
@@ -41,7 +37,7 @@ from continuum.runtime.job import Job
 from continuum.runtime.service import Service
 from continuum.telemetry.probes import probe
 
-__all__ = ["Keeper", "find_keeper", "install", "lost"]
+__all__ = ["Keeper", "find_keeper", "install"]
 
 logger = logging.getLogger("continuum.celery")
 
@@ -52,15 +48,6 @@ _RECONCILE: Final = 10.0
 _MISSED_FOR: Final = 5.0
 # How long the end of the worker may wait for the journal to hear what is left to say.
 _LAST_WORDS: Final = 5.0
-# Clocks that far apart let messages expire too early, or much too late.
-_SKEW: Final = 10.0
-_AT_ONCE: Final = timedelta(0)
-
-
-class _Death(msgspec.Struct, frozen=True):
-    worker: WorkerId
-    ref: TaskRef
-    failure: Failure
 
 
 class Keeper(Service):
@@ -91,13 +78,12 @@ class Keeper(Service):
         self._worker: WorkerId | None = None
         self._good_until = 0.0
         self._beat_at = self._reconcile_at = 0.0
-        self._lock = threading.Lock()  # of the queues; never held while anything waits
-        self._deaths: list[_Death] = []
-        self._put_off: list[TaskRef] = []
+        self._notices = Notices(active)
         self._missed: dict[TaskRef, float] = {}
         self._running = Running(self.wake)
         self._finisher: Finisher | None = None
-        self._warned_of_clock = False
+        self._finishing = threading.Lock()
+        self._compared = False
         self.registered = threading.Event()
 
     # ------------------------------------------------------------------ what the parent's hooks ask; nothing blocks
@@ -116,14 +102,12 @@ class Keeper(Service):
         """The process that ran this attempt is dead; ``worker`` is the id it claimed with, if not the present one."""
         known = WorkerId(worker) if worker else self._worker
         if known is not None:
-            with self._lock:
-                self._deaths.append(_Death(known, ref, failure))
+            self._notices.add_death(known, ref, failure)
             self.wake()
 
     def put_off(self, ref: TaskRef) -> None:
         """The message of this attempt will not be executed here: it is to be dispatched anew."""
-        with self._lock:
-            self._put_off.append(ref)
+        self._notices.add_put_off(ref)
         self.wake()
 
     # ------------------------------------------------------------------ for deliveries in this process
@@ -138,7 +122,7 @@ class Keeper(Service):
 
     def finisher(self, journal: Journal) -> Finisher:
         """Return where this process's outcomes gather."""
-        with self._lock:
+        with self._finishing:
             if self._finisher is None:
                 self._finisher = Finisher(journal)
             return self._finisher
@@ -152,7 +136,7 @@ class Keeper(Service):
         if now >= self._beat_at:
             self._beat(self._open())
             self._beat_at = now + self._settings.heartbeat_interval.total_seconds()
-        self._tell(self._open)
+        self._notices.tell(self._open)
         if now >= self._reconcile_at and self._worker is not None:
             self._reconcile_at = now + _RECONCILE
             self._reconcile(self._open(), self._worker, now)
@@ -167,7 +151,7 @@ class Keeper(Service):
         until = time.monotonic() + (_LAST_WORDS if timeout is None else timeout)
         while True:
             try:
-                self._tell(self._open)
+                self._notices.tell(self._open)
                 if self._worker is not None:
                     # Crash: without the row whatever was held under it is swept, as if the worker had been killed.
                     probe("keeper.leaving")
@@ -196,7 +180,7 @@ class Keeper(Service):
             self._register(journal)
         self._good_until = sent + ttl.total_seconds() * (1 - _MARGIN)
         self.registered.set()
-        self._compare_clocks(journal)
+        self._compared = self._compared or warn_of_clock(journal.clock)
 
     def _register(self, journal: Journal) -> None:
         worker = new_worker_id()
@@ -210,53 +194,6 @@ class Keeper(Service):
         self._worker = worker
         self._missed.clear()
 
-    def _compare_clocks(self, journal: Journal) -> None:
-        if self._warned_of_clock or not journal.clock.known:
-            return
-        skew = time.time() - journal.clock.now_us() / 1_000_000
-        if abs(skew) > _SKEW:
-            self._warned_of_clock = True
-            logger.warning(
-                "this host's clock is %.0f s %s the database's: messages expire by it, so activities may be delayed"
-                " or kept in the broker for nothing. Synchronise the clocks.",
-                abs(skew),
-                "ahead of" if skew > 0 else "behind",
-            )
-
-    # ------------------------------------------------------------------ deaths and deferrals
-
-    def _tell(self, journal: Callable[[], Journal]) -> None:
-        with self._lock:
-            deaths, put_off = list(self._deaths), list(self._put_off)
-        for death in deaths:
-            self._abandon(journal(), death)
-            with self._lock, suppress(ValueError):  # at the end two threads may have told it
-                self._deaths.remove(death)
-        if put_off:
-            tasks = journal().tasks
-            if tasks.defer(put_off, delay=_AT_ONCE):
-                journal().hint(Hint(HintKind.TASKS))
-            with self._lock:
-                del self._put_off[: len(put_off)]
-
-    def _abandon(self, journal: Journal, death: _Death) -> None:
-        if death.ref in self._active():
-            # Its process gave it back before it died, and this Celery worker got it again. If not, it will be missed.
-            return
-        # Crash: nobody has heard of the death; the claim is missed by nobody any more, and swept.
-        probe("keeper.mourning")
-        try:
-            written = journal.tasks.abandon(death.worker, death.ref, failure=death.failure)
-        except ContinuumError as error:
-            if error.transient:
-                raise
-            logger.exception("the death of attempt %s could not be written", death.ref)
-            return
-        if written:
-            logger.warning("%s; another attempt follows, if there is one left", death.failure.message)
-            journal.hint(Hint(HintKind.TASKS))
-            journal.hint(Hint(HintKind.MAIL))
-
     def _reconcile(self, journal: Journal, worker: WorkerId, now: float) -> None:
         active = self._active()
         held = {TaskRef(task.run_id, task.command, task.attempt): task for task in journal.tasks.held(worker)}
@@ -266,12 +203,6 @@ class Keeper(Service):
                 del self._missed[ref]
                 activity = held[ref].activity
                 self.died(ref, lost(ref, f"attempt {ref.attempt} of {activity} was claimed here, and is not running"))
-
-
-def lost(ref: TaskRef, message: str, *, kind: FailureKind = FailureKind.WORKER_DIED) -> Failure:
-    """Return the failure of an attempt whose process did not live to report it."""
-    name = "WorkerDied" if kind is FailureKind.WORKER_DIED else "TimeoutError"
-    return Failure(type_name=name, message=message, kind=kind, attempts=ref.attempt)
 
 
 _keepers: Final[dict[str, Keeper]] = {}

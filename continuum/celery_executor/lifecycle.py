@@ -23,6 +23,7 @@ from celery import Celery, bootsteps
 
 from continuum.celery_executor import summons
 from continuum.celery_executor.binding import CeleryExecutor, list_executors
+from continuum.celery_executor.greeting import announce, warn_of_worker
 from continuum.celery_executor.keeper import Keeper, install
 from continuum.celery_executor.requests import list_active
 from continuum.declare.registry import load_modules
@@ -71,7 +72,9 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no
             keeper.start()
             install(settings.name, keeper)
             self._keepers[settings.name] = keeper
-            _announce(executor, queues)
+            announce(executor, queues)
+        if self._keepers:
+            warn_of_worker(worker)
         for name, keeper in self._keepers.items():
             if not keeper.registered.wait(_FIRST_LEASE):
                 logger.warning(
@@ -109,14 +112,3 @@ def _executors_of(app: Celery) -> list[CeleryExecutor]:
 
 def _journal_of(executor: CeleryExecutor) -> Any:
     return executor.instance.journal
-
-
-def _announce(executor: CeleryExecutor, queues: tuple[str, ...]) -> None:
-    names = [activity.name for activity in executor.instance.registry.activities()]
-    logger.info(
-        "Continuum instance %r: this Celery worker runs %d activities from the queues %s (%s)",
-        executor.instance.settings.name,
-        len(names),
-        ", ".join(queues),
-        ", ".join(names) or "none is declared here: import their modules",
-    )

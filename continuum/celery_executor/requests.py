@@ -21,8 +21,9 @@ from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 
-from continuum.celery_executor.keeper import find_keeper, lost
+from continuum.celery_executor.keeper import find_keeper
 from continuum.celery_executor.messages import WORKER_KEY, Ask, parse_args
+from continuum.celery_executor.notices import lost
 from continuum.celery_executor.summons import summon
 from continuum.model.failures import FailureKind
 from continuum.model.tasks import TaskRef

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from continuum.celery_executor import keeper as keepers
-from continuum.celery_executor.keeper import Keeper, find_keeper, install, lost
+from continuum.celery_executor.keeper import Keeper, find_keeper, install
+from continuum.celery_executor.notices import lost
 from continuum.declare.attempts import current_attempt
 from continuum.errors import JournalUnavailable
 from continuum.model.failures import FailureKind
@@ -119,8 +121,8 @@ def test_the_end_gives_the_lease_up(celery_bench: CeleryBench, keeper: Keeper) -
 def test_clocks_that_disagree_are_mentioned_once(
     celery_bench: CeleryBench, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real = keepers.time.time
-    monkeypatch.setattr(keepers.time, "time", lambda: real() + 300)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 300)
     for _ in range(2):
         keeper._beat_at = 0.0
         keeper.run_once()
