@@ -18,8 +18,6 @@ __all__ = ["BROKER_VARIABLE", "RESULTS_VARIABLE", "WorkerProcess", "celery_worke
 BROKER_VARIABLE = "CONTINUUM_BENCH_BROKER_URL"
 RESULTS_VARIABLE = "CONTINUUM_BENCH_RESULTS_URL"
 PROCESSES = "2"
-# A directory: the worker and its children are sampled by py-spy, which leaves a flame graph there.
-PROFILE = "CONTINUUM_BENCH_PROFILE"
 
 
 class WorkerProcess:

@@ -39,6 +39,7 @@ class Outcome:
     """What became of the orders.
 
     :ivar finished: by themselves. :ivar lost: never, however long one waits for it (``QUIET_SECONDS`` without a sign).
+    :ivar seconds: from the mishap to the last of those that finished by themselves.
     :ivar asked_again: charges that the provider was asked for more than once before anybody did anything.
     :ivar charged_twice: customers who have paid twice after the unfinished orders were placed again.
     :ivar finished_at_last: after they were.
@@ -50,7 +51,7 @@ class Outcome:
     asked_again: int
     charged_twice: int
     finished_at_last: int
-    seconds: float
+    seconds: int
 
 
 def compare(
@@ -81,11 +82,11 @@ def _run(kind: str, mishap: Callable[[Shop, Urls], None], orders: int, quiet: fl
         shop.start_worker()
         shop.place(names)
         _wait_until_ripe(shop)
-        began = time.monotonic()
+        began = time.time()
         mishap(shop, urls)
         shop.wait_for_orders(names, quiet=quiet)
-        seconds = time.monotonic() - began
         finished = set(shop.ledger.count("confirmed"))
+        last = max((line["at"] for line in shop.ledger.lines() if line["what"] == "confirmed"), default=began)
         # The provider says "busy" to every seventh order by itself.
         asked = {order: times - order.endswith("7") for order, times in shop.ledger.count("charge asked").items()}
         lost = [name for name in names if name not in finished]
@@ -99,7 +100,7 @@ def _run(kind: str, mishap: Callable[[Shop, Urls], None], orders: int, quiet: fl
             asked_again=sum(times > 1 for times in asked.values()),
             charged_twice=sum(times > 1 for times in shop.ledger.count("charged").values()),
             finished_at_last=len(shop.ledger.count("confirmed")),
-            seconds=seconds,
+            seconds=round(last - began),
         )
 
 
@@ -140,6 +141,7 @@ def table_of(found: dict[str, dict[str, Outcome]]) -> str:
     titles = {
         "placed": "orders placed",
         "finished": "finished by themselves",
+        "seconds": "  the last of them after so many seconds",
         "lost": "stopped half-way",
         "asked_again": "charges asked for again by the system",
         "charged_twice": "customers charged twice, after placing the stopped ones again",
