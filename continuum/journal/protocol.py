@@ -240,7 +240,7 @@ class Tasks(Protocol):
         """Mark free due tasks of an executor as dispatched by this worker: by priority, then age.
 
         At most ``rooms[q]`` of queue ``q`` (``room`` of one not named), ``limit`` in all. The deadline doubles with
-        each dispatch of a task, up to ``LONGEST_DISPATCH_DEADLINE``. Marks nothing if the worker is not alive.
+        each dispatch of an attempt, up to ``LONGEST_DISPATCH_DEADLINE``. Marks nothing if the worker is not alive.
         """
 
     def undelivered(self, worker: WorkerId, *, executor: str) -> list[TaskRef]:
@@ -267,7 +267,8 @@ class Tasks(Protocol):
     def abandon(self, worker: WorkerId, ref: TaskRef, *, failure: Failure) -> bool:
         """The process that ran this attempt died: offer the next attempt, or fail the task if none is left.
 
-        ``failure.attempts`` and the message are the caller's. False: stale, nothing was written.
+        None is left either after a timeout, if the task gives up. ``failure.attempts`` and the message are the
+        caller's. False: stale, nothing was written.
         """
 
     def hand_over(self, worker: WorkerId) -> int:

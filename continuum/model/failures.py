@@ -13,7 +13,7 @@ import msgspec
 
 from continuum.errors import PermanentError, RetryAfter
 
-__all__ = ["Failure", "FailureKind", "describe_exception"]
+__all__ = ["TIMEOUTS", "Failure", "FailureKind", "describe_exception"]
 
 MAX_MESSAGE: Final = 4_000
 MAX_TRACEBACK: Final = 16_000
@@ -28,6 +28,9 @@ class FailureKind(StrEnum):
     HEARTBEAT_TIMED_OUT = "heartbeat_timed_out"
     CANCELLED = "cancelled"
     WORKER_DIED = "worker_died"
+
+
+TIMEOUTS: Final = frozenset({FailureKind.TIMED_OUT, FailureKind.HEARTBEAT_TIMED_OUT})
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from continuum.journal.protocol import ATTEMPT_GRACE
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.ids import WorkerId
 from continuum.model.leases import ClaimedRun, Reaped
-from continuum.model.tasks import TaskState
+from continuum.model.tasks import TaskRef, TaskState
 from tests.support.dispatches import MINUTE, SECOND, celery, deliver, letters, mark, published, ref_of, row_of
 from tests.support.journals import FAILURE, HOUR, NOW, Desk, order, succeeded
 
@@ -266,6 +267,35 @@ def test_the_last_attempt_abandoned_fails_the_task_as_the_caller_says(
     assert desk.journal.tasks.abandon(other, ref_of(run), failure=DIED)
     assert only_failure(desk, worker) == DIED
     assert desk.journal.tasks.of_run(run.run_id) == []
+
+
+def test_a_task_that_gives_up_ends_with_a_timeout_but_not_with_a_death(
+    desk: Desk, worker: WorkerId, other: WorkerId
+) -> None:
+    run = published(desk, worker, celery(0, gives_up=True))
+    deliver(desk, other, run)
+    assert desk.journal.tasks.abandon(other, ref_of(run), failure=DIED)
+    deliver(desk, other, run, attempt=2)
+    passed = msgspec.structs.replace(DIED, kind=FailureKind.TIMED_OUT, attempts=2)
+    assert desk.journal.tasks.abandon(other, ref_of(run, attempt=2), failure=passed)
+    assert only_failure(desk, worker) == passed
+    assert desk.journal.tasks.of_run(run.run_id) == []
+
+
+def test_the_next_attempt_is_dispatched_with_a_first_deadline(desk: Desk, worker: WorkerId, other: WorkerId) -> None:
+    run = published(desk, worker, celery(0, attempts=9))
+    assert desk.journal.tasks.defer([ref_of(run)], delay=NOW) == 1
+    ends = (
+        lambda task: desk.journal.tasks.retry(other, task, failure=FAILURE, delay=NOW),
+        lambda task: desk.journal.tasks.abandon(other, TaskRef(task.run_id, task.command, task.attempt), failure=DIED),
+        lambda _task: desk.bury(other),
+    )
+    numbers = []
+    for attempt, end in enumerate(ends, 1):
+        numbers += [again.dispatch_no for again in mark(desk, worker).tasks]
+        end(deliver(desk, other, run, attempt=attempt))
+    numbers += [again.dispatch_no for again in mark(desk, worker).tasks]
+    assert numbers == [2, 1, 1, 1]
 
 
 @pytest.mark.parametrize("attempts", [1, 3])

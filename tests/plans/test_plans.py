@@ -174,7 +174,7 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
     ),
     "abandon": (
         dispatches.ABANDON,
-        dispatches.ABANDON.call(W, ONE, "2", "1", "'{}'"),
+        dispatches.ABANDON.call(W, ONE, "2", "1", "'{}'", "true"),
         {"continuum_tasks_pkey", "continuum_runs_pkey"},
     ),
     "any overdue": (reaper.ANY_OVERDUE, reaper.ANY_OVERDUE.call(), {"continuum_tasks_expiring"}),

@@ -12,7 +12,7 @@ from continuum.journal.memory.store import Store
 from continuum.journal.memory.task_rows import TaskRow
 from continuum.journal.protocol import Dispatches
 from continuum.model.events import EventType
-from continuum.model.failures import Failure
+from continuum.model.failures import TIMEOUTS, Failure
 from continuum.model.ids import WorkerId
 from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOutcome, TaskRef, TaskState
 
@@ -118,7 +118,8 @@ class MemoryDispatches:
             row = self._store.claimed_task(worker, ref.run_id, ref.command, ref.attempt)
             if row is None:
                 return False
-            if row.is_last_attempt:
+            given_up = failure.kind in TIMEOUTS and row.order.policy.retry.gives_up
+            if row.is_last_attempt or given_up:
                 self._store.end_task(row, EventType.ACTIVITY_FAILED, failure.encode())
             else:
                 row.last_error = failure

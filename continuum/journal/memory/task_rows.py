@@ -105,6 +105,8 @@ class TaskRow(msgspec.Struct):
         """Offer the row again from ``at`` on."""
         self.state = TaskState.AVAILABLE
         self.claimed_by = self.claimed_at = self.expires_at = None
+        if attempt != self.attempt:
+            self.dispatch_no = 0
         self.attempt, self.available_at = attempt, at
 
     def claimed(self) -> ClaimedTask:

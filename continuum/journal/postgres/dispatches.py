@@ -40,7 +40,7 @@ from continuum.journal.postgres.task_rows import (
 )
 from continuum.journal.protocol import LONGEST_DISPATCH_DEADLINE, Dispatches
 from continuum.model.events import EventType
-from continuum.model.failures import Failure
+from continuum.model.failures import TIMEOUTS, Failure
 from continuum.model.ids import WorkerId
 from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOutcome, TaskRef
 
@@ -188,10 +188,12 @@ ABANDON: Final = Statement(
     "abandon",
     f"""
     with held as materialized (
-        select t.run_id, t.command, t.attempt < t.max_attempts as again from continuum_tasks t where {THIS} for update
+        select t.run_id, t.command, t.attempt < t.max_attempts
+            and not ($6::bool and coalesce((t.policy -> 'retry' ->> 'gives_up')::bool, false)) as again
+        from continuum_tasks t where {THIS} for update
     ), offered as (
         update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null,
-            lease_expires_at = null, attempt = t.attempt + 1, available_at = clock_timestamp(),
+            lease_expires_at = null, attempt = t.attempt + 1, dispatch_no = 0, available_at = clock_timestamp(),
             errors = {with_error("$5::json")}
         from held h where h.again and t.run_id = h.run_id and t.command = h.command
     ), gone as (
@@ -287,7 +289,8 @@ class PostgresDispatches:
     def abandon(self, worker: WorkerId, ref: TaskRef, *, failure: Failure) -> bool:
         """Offer the next attempt of a claimed task, or fail it."""
         stored = text(self._payloads.wrap(failure.encode()))
-        return bool(self._database.run(ABANDON, *claim_of(worker, ref), stored))
+        timed_out = "true" if failure.kind in TIMEOUTS else "false"
+        return bool(self._database.run(ABANDON, *claim_of(worker, ref), stored, timed_out))
 
     def hand_over(self, worker: WorkerId) -> int:
         """Leave what this worker has published behind."""

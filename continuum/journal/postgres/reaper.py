@@ -12,7 +12,8 @@ A worker that claims, finishes or shows a sign of life at that very moment eithe
 row that changed before it could be locked is judged anew), or waits, and finds its claim gone.
 
 # Invariant: a sweep raises the run's token, which fences a commit of the dead one that is still on its way.
-# Invariant: a task is offered again with its old ``dispatch_no``: the next message needs a name of its own.
+# Invariant: a task is offered again with its old ``dispatch_no`` at the same attempt, whose next message needs a
+name of its own; the next attempt counts from the beginning.
 # Invariant: ``wake_at`` stays: a dead dispatcher's parked runs are free now, and move when they would have moved.
 """
 
@@ -105,8 +106,8 @@ REOFFER: Final = Statement(
 REQUEUE: Final = Statement(
     "requeue",
     f"""
-    update continuum_tasks t set state = 'available', attempt = t.attempt + 1, claimed_by = null, claimed_at = null,
-        lease_expires_at = null, available_at = clock_timestamp(), errors = {with_error("d.failure")}
+    update continuum_tasks t set state = 'available', attempt = t.attempt + 1, dispatch_no = 0, claimed_by = null,
+        claimed_at = null, lease_expires_at = null, available_at = clock_timestamp(), errors = {with_error("d.failure")}
     from unnest($1::uuid[], $2::int[], $3::json[]) d(run_id, command, failure)
     where t.run_id = d.run_id and t.command = d.command
     """,

@@ -97,7 +97,7 @@ RETRY: Final = Statement(
     "retry",
     f"""
     update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null,
-        attempt = t.attempt + 1, available_at = clock_timestamp() + $6::bigint * {MICROSECOND},
+        attempt = t.attempt + 1, dispatch_no = 0, available_at = clock_timestamp() + $6::bigint * {MICROSECOND},
         errors = {with_error("$5::json")}
     where {THIS}
     returning 1
