@@ -36,7 +36,7 @@ class TaskRef(msgspec.Struct, frozen=True, gc=False, order=True):
 class DispatchedTask(msgspec.Struct, frozen=True, gc=False):
     """A task whose row is marked as dispatched by this process: it has to publish it.
 
-    :ivar dispatch_no: how often this attempt has been dispatched, this time included; names the message, and nothing else.
+    :ivar dispatch_no: how often this attempt has been dispatched, this time included; it only names the message.
     :ivar deadline_us: when it is offered again if nobody has claimed it, in microseconds since the epoch.
     """
 
