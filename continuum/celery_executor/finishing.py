@@ -29,10 +29,13 @@ class _Item:
 
 
 class Finisher:
-    """Writes outcomes. Any thread."""
+    """Writes outcomes. Any thread.
+
+    :ivar journal: where to.
+    """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self.journal = journal
         self._gate = threading.Lock()
         self._waiting: list[_Item] = []
         # One statement at a time; those who wait here are the next one's leader and its company.
@@ -50,7 +53,7 @@ class Finisher:
                     led, self._waiting = self._waiting, []
                 self._write(led, item)
         if any(each.accepted for each in led):
-            self._journal.hint(Hint(HintKind.MAIL))
+            self.journal.hint(Hint(HintKind.MAIL))
         if item.error is not None:
             raise item.error
         return item.accepted
@@ -68,7 +71,7 @@ class Finisher:
 
     def _write_of(self, worker: WorkerId, items: Sequence[_Item]) -> None:
         try:
-            accepted = self._journal.tasks.finish_many(worker, [item.outcome for item in items])
+            accepted = self.journal.tasks.finish_many(worker, [item.outcome for item in items])
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
             transient = isinstance(error, ContinuumError) and error.transient
             if len(items) > 1 and not transient:

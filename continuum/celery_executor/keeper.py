@@ -123,7 +123,7 @@ class Keeper(Service):
     def finisher(self, journal: Journal) -> Finisher:
         """Return where this process's outcomes gather."""
         with self._finishing:
-            if self._finisher is None:
+            if self._finisher is None or self._finisher.journal is not journal:  # it was reopened
                 self._finisher = Finisher(journal)
             return self._finisher
 
