@@ -61,7 +61,7 @@ def _import(app: Celery, path: str) -> Any:
     try:
         return app.loader._smart_import(path, imp=app.loader.import_from_cwd)  # noqa: SLF001 - as the app will
     except (ImportError, AttributeError) as error:
-        if app._config_source_silent:  # noqa: SLF001 - as above
+        if getattr(app, "_config_source_silent", False):  # what older releases forget
             return {}
         raise ConfigError(f"the Celery app {app.main!r} is configured from {path!r}: {error}.") from error
 

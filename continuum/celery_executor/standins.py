@@ -16,7 +16,7 @@ from billiard.einfo import ExceptionInfo
 from celery import Task as CeleryTask
 from celery import _state, signals, states
 from celery.app.task import Context
-from celery.app.trace import task_has_custom
+from celery.app.trace import _install_stack_protection, task_has_custom
 from celery.exceptions import Retry
 from celery.utils.time import make_aware, maybe_iso8601
 
@@ -102,7 +102,12 @@ def stand_in(task: CeleryTask, request: Context) -> Iterator[None]:
 
 def call_body(task: CeleryTask, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a task's body, and a coroutine that it returns to its end."""
-    body: Callable[..., Any] = task if task_has_custom(task, "__call__") else task.run
+    body: Callable[..., Any] = task.run
+    if task_has_custom(task, "__call__"):
+        # As in a worker: a custom __call__ that calls super() gets to the body with the request there is. Without it,
+        # Celery before 5.5 puts an empty one on top.
+        _install_stack_protection()
+        body = task
     result = body(*args, **kwargs)
     return _complete(result) if inspect.iscoroutine(result) else result
 

@@ -1,6 +1,7 @@
 """Existing Celery tasks as activities: declared without waking their app, run as Celery would run them."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -218,6 +219,9 @@ class Order(BaseModel):
 
 
 def test_a_pydantic_task_takes_dicts_and_returns_dicts(app: Celery) -> None:
+    if "pydantic" not in inspect.signature(app._task_from_fun).parameters:
+        pytest.skip("this Celery knows no pydantic=True")
+
     @app.task(name="t.pydantic", pydantic=True)
     def task(order: Order) -> Order:
         assert isinstance(order, Order)
