@@ -80,7 +80,7 @@ def _read_task(task: Any) -> Source:
         signature=inspect.signature(run),
         options={},
         base=type(task),
-        validates=any(getattr(layer, "__module__", "") and _is_validator(layer) for layer in chain),
+        validates=any(map(_is_validator, chain)),
         find=lambda: task,
     )
 

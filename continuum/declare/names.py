@@ -21,6 +21,10 @@ def check_function(function: Any, *, what: str) -> None:
         raise DeclarationError(
             f"@{what} above @{kind}: write @staticmethod above @{what}, or better a module-level function."
         )
+    if what == "activity" and hasattr(function, "delay") and hasattr(function, "run"):
+        raise DeclarationError(
+            f"{function!r} is a Celery task: write activity.from_celery(task), which keeps it as it is."
+        )
     if not inspect.isfunction(function):
         raise DeclarationError(f"@{what} needs a function, not {function!r}: write a def around it and decorate that.")
     name = function.__qualname__

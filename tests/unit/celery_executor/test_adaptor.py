@@ -148,6 +148,14 @@ def test_what_is_no_task_is_refused(wrong: Any) -> None:
         activity.from_celery(wrong)
 
 
+def test_the_decorator_points_to_from_celery(app: Celery) -> None:
+    @app.task(name="t.decorated")
+    def task() -> None: ...
+
+    with pytest.raises(DeclarationError, match=r"is a Celery task: write activity\.from_celery\(task\)"):
+        activity(task)
+
+
 def test_a_signature_is_refused_with_what_to_pass(app: Celery) -> None:
     @app.task(name="t.signature")
     def task(n: int) -> int:
