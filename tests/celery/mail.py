@@ -48,9 +48,15 @@ def put(stage: Stage, message: Message, times: int = 1, queue: str | None = None
             )
 
 
-def forge(stage: Stage, args: Sequence[Any], *, kwargs: dict[str, Any] | None = None) -> None:
+def forge(
+    stage: Stage,
+    args: Sequence[Any],
+    *,
+    kwargs: dict[str, Any] | None = None,
+    name: str = TASK_NAME,
+    queue: str | None = None,
+) -> None:
     """Send a message that no dispatcher has published."""
-    with client(stage) as app:
-        app.send_task(
-            TASK_NAME, list(args), kwargs or {}, task_id=str(uuid.uuid4()), queue=stage.queue, ignore_result=True
-        )
+    options = {"task_id": str(uuid.uuid4()), "queue": queue or stage.queue, "ignore_result": True}
+    with client(stage) as app, app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
+        app.send_task(name, list(args), kwargs or {}, producer=producer, **options)

@@ -27,6 +27,39 @@ def test_a_flushed_queue_is_filled_again(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(90)
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_flush_under_a_worker_that_is_busy(stage: Stage) -> None:
+    worker = stage.worker(concurrency=1, SHOP_PREFETCH="1")
+    stage.dispatcher()
+    held = stage.continuum.start("shop.call", "hold", ["h", "gate"])
+    stage.begun(1)
+    handle = stage.continuum.start("shop.fan", "f", 20)
+    eventually(lambda: stage.broker.queue_length(stage.queue) >= 18)
+    stage.broker.flush()
+    stage.open("gate")
+    assert held.result(timeout=20) == "h"
+    assert handle.result(timeout=60) == [f"f:{number}" for number in range(20)]
+    assert {line["attempt"] for line in stage.ledger("begin")} == {1}
+    assert worker.alive
+    stage.audit()
+
+
+@pytest.mark.timeout(90)
+def test_a_dispatcher_that_is_refused_for_a_while(stage: Stage, proxy: Proxy) -> None:
+    stage.worker()
+    dispatcher = stage.dispatcher(SHOP_BROKER=proxy.url)
+    assert stage.continuum.start("shop.chain", "warm", 2).result(timeout=20)
+    proxy.refuse()
+    handles = [stage.continuum.start("shop.chain", f"c{n}", 3) for n in range(5)]
+    eventually(lambda: stage.states().total() == 5)
+    proxy.accept()
+    for number, handle in enumerate(handles):
+        assert handle.result(timeout=60) == [f"c{number}:{step}" for step in range(3)]
+    assert dispatcher.alive
+    stage.audit()
+
+
+@pytest.mark.timeout(90)
 def test_a_broker_that_is_away_for_a_while(stage: Stage) -> None:
     worker = stage.worker()
     dispatcher = stage.dispatcher()

@@ -17,8 +17,9 @@ def revoke(stage: Stage, worker: Worker, run_id: str, **options: object) -> None
         "select command, attempt, dispatch_no from continuum_tasks where run_id = %s", run_id
     )
     message = celery_id(TaskRef(RunId(run_id), command, attempt), dispatch_no)
-    with client(stage) as app:
-        answers = app.control.revoke(message, reply=True, timeout=5, limit=1, **options)
+    # A connection of its own: kombu's pools are the process's, and may hold one that an earlier test has broken.
+    with client(stage) as app, app.connection_for_write() as connection:
+        answers = app.control.revoke(message, reply=True, timeout=5, limit=1, connection=connection, **options)
     assert answers, f"{worker} did not answer"
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.celery.mail import forge
 from tests.celery.stage import Stage
 
 
@@ -52,11 +53,8 @@ def test_pools_without_children(stage: Stage, pool: str) -> None:
 
 
 def test_the_shops_own_tasks_do_not_notice(stage: Stage) -> None:
-    from celery import Celery
-
     worker = stage.worker()
-    with Celery("client", broker=stage.broker.url) as client:
-        client.send_task("shop.add", (1, 2), queue=stage.default_queue, ignore_result=True)
+    forge(stage, [1, 2], name="shop.add", queue=stage.default_queue)
     worker.expect(r"shop\.add\[.*succeeded.*: 3")
 
 
