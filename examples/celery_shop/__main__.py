@@ -46,7 +46,7 @@ def _run(variant: str, kind: str, orders: int, *, flower: bool) -> int:
         shop = Shop(variant, urls, directory, stack)
         if variant == "after":
             shop.start_dispatcher()
-        shop.start_worker()
+        shop.start_worker(*(["-E"] if flower else []))  # -E: tell Flower
         shop.start_beat()
         if flower:
             print("Flower:", shop.start_flower())

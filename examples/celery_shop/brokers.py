@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Broker", "MissingBrokerError", "free_port", "open_broker", "process"]
+__all__ = ["START_SECONDS", "Broker", "MissingBrokerError", "answers", "free_port", "open_broker", "process"]
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
@@ -54,7 +54,7 @@ def _redis(directory: Path, stack: ExitStack) -> Broker:
     program, port = _find("redis-server"), free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
     server = stack.enter_context(process(command, log=directory / "redis.log"))
-    _until(lambda: _answers(port), server, directory / "redis.log")
+    _until(lambda: answers(port), server, directory / "redis.log")
     return Broker("redis", f"redis://127.0.0.1:{port}/0", server.pid)
 
 
@@ -82,7 +82,7 @@ def _rabbitmq(directory: Path, stack: ExitStack) -> Broker:
     # Erlang's name server would outlive the broker that started it; ours does not.
     stack.enter_context(process([_find("epmd"), "-port", str(names_port)], log=directory / "epmd.log", env=env))
     server = stack.enter_context(process([program], log=directory / "rabbitmq.log", env=env))
-    _until(lambda: _answers(port, b"AMQP\x00\x00\x09\x01"), server, directory / "rabbitmq.log")
+    _until(lambda: answers(port, b"AMQP\x00\x00\x09\x01"), server, directory / "rabbitmq.log")
     return Broker("rabbitmq", f"amqp://guest:guest@127.0.0.1:{port}//", server.pid)
 
 
@@ -132,7 +132,7 @@ def _find(program: str) -> str:
     return found
 
 
-def _answers(port: int, greeting: bytes = b"PING\r\n") -> bool:
+def answers(port: int, greeting: bytes = b"PING\r\n") -> bool:
     """Tell whether somebody there speaks; RabbitMQ opens its port only when it is ready."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:

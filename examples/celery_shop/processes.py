@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from examples.celery_shop.brokers import free_port, process
+from examples.celery_shop.brokers import START_SECONDS, answers, free_port, process
 
 __all__ = ["Ledger", "Shop", "Urls"]
 
@@ -73,9 +73,9 @@ class Shop:
             **(settings or {}),
         }
 
-    def start_worker(self) -> None:
+    def start_worker(self, *more: str) -> None:
         """Run the shop's Celery worker: the same command before and after."""
-        self._worker = self._celery("worker", "-c", "2", "-Q", QUEUES, "-l", "INFO", log="worker.log")
+        self._worker = self._celery("worker", "-c", "2", "-Q", QUEUES, "-l", "INFO", *more, log="worker.log")
 
     def start_beat(self) -> None:
         """Run beat, as before."""
@@ -86,9 +86,14 @@ class Shop:
         self._python("-c", DISPATCHER, "-A", "shop", log="dispatcher.log")
 
     def start_flower(self) -> str:
-        """Run Flower, and return where it is."""
+        """Run Flower, and return where it is once it listens; what happened before it does not know."""
         port = free_port()
-        self._celery("flower", f"--port={port}", "--address=127.0.0.1", log="flower.log")
+        flower = self._celery("flower", f"--port={port}", "--address=127.0.0.1", log="flower.log")
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(port, b"GET / HTTP/1.0\r\n\r\n"):
+            if flower.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Flower does not start (pip install flower):\n{self.log('flower.log')}")
+            time.sleep(0.1)
         return f"http://127.0.0.1:{port}"
 
     def kill_worker(self) -> None:

@@ -1,13 +1,18 @@
 """The shop of examples/celery_shop: what its README says of the two variants is so, and both work."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "celery_shop"
@@ -66,3 +71,36 @@ def test_the_shop_works_on_redis(variant: str) -> None:
 @pytest.mark.parametrize("variant", ["before", "after"])
 def test_the_shop_works_on_rabbitmq(variant: str) -> None:
     assert "2 of 2 orders are finished" in run("--broker", "rabbitmq", variant, "--orders", "2")
+
+
+@needs_redis
+def test_flower_shows_the_names_of_the_tasks_and_their_runs() -> None:
+    pytest.importorskip("flower", reason="Flower is not installed")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CONTINUUM_", "CELERY_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "examples.celery_shop", "--flower", "--orders", "1"],
+        cwd=ROOT,
+        env={**kept, "FLOWER_UNAUTHENTICATED_API": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "Flower runs until" in line:
+                break
+        (url,) = re.findall(r"^Flower: (\S+)$", "".join(said), re.MULTILINE)
+
+        def names() -> set[str]:
+            with urllib.request.urlopen(f"{url}/api/tasks", timeout=10) as answer:
+                tasks = json.load(answer).values()
+            return {task["name"] for task in tasks if "run " in (task["args"] or "") and task["root_id"]}
+
+        wanted = {f"shop.tasks.{name}" for name in ("reserve", "price", "charge", "ship", "confirm")}
+        eventually(lambda: names() == wanted, timeout=30, interval=0.2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
