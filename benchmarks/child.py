@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ __all__ = ["ROOT", "MeasurementError", "measure", "serve"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "RESULT "
+# What a measurement that is given up gets to end its servers.
+END_SECONDS = 20.0
 
 
 class MeasurementError(Exception):
@@ -37,8 +40,12 @@ def measure(module: str, name: str, options: Mapping[str, Any], *, timeout: floa
     try:
         out, err = process.communicate(timeout=timeout)
     except BaseException as error:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=END_SECONDS)
         # Its own processes are in the group as well.
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             raise MeasurementError(f"{module} {name} took longer than {timeout:.0f} s\n{_tail(out, err)}") from None
@@ -53,6 +60,8 @@ def measure(module: str, name: str, options: Mapping[str, Any], *, timeout: floa
 def serve(measurements: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
     """Be the measuring process: run the measurement named on the command line and print its result."""
     name, options = sys.argv[1], json.loads(sys.argv[2])
+    # Brokers are in sessions of their own: a measurement that is given up has to end them itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     result = measurements[name](options)
     sys.stderr.flush()
     print(MARK + json.dumps(result), flush=True)

@@ -7,6 +7,7 @@ python -m examples.celery_shop --broker redis compare       both, with things go
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ LONGEST: Final = 120.0
 def main() -> int:
     """Run what was asked for; 1 if an order of the shop did not finish."""
     options = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so everything that was started is ended
     try:
         if options.what == "compare":
             return _compare(options.broker, options.orders or ORDERS)
