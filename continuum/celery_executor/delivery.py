@@ -31,6 +31,7 @@ from continuum.celery_executor.keeper import Keeper, find_keeper
 from continuum.celery_executor.life import CeleryLife
 from continuum.celery_executor.masking import Shield
 from continuum.celery_executor.messages import WORKER_KEY, Ask
+from continuum.celery_executor.occupied import occupy
 from continuum.celery_executor.reports import InlineReports
 from continuum.declare.registry import ActivityDeclaration, load_modules
 from continuum.errors import ConfigError, ContinuumError
@@ -75,7 +76,7 @@ def deliver(executor: CeleryExecutor, ask: Ask, request: Any) -> Verdict:
     if not isinstance(worker, str) or not worker:
         return Verdict("no-lease")
     instance = executor.instance
-    with Shield() as shield:
+    with Shield() as shield, occupy(ask.instance, ask.ref):
         try:
             journal = instance.journal
             activity = _find_activity(executor, ask.activity)

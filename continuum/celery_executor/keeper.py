@@ -55,6 +55,7 @@ class Keeper(Service):
 
     :param journal: opens the instance's journal; may raise while the database is away.
     :param active: attempts that the pool has begun and not ended, by reference.
+    :param running: attempts that the pool's children say they are busy with, whatever the pool has heard.
     """
 
     name = "celery-keeper"
@@ -67,6 +68,7 @@ class Keeper(Service):
         hostname: str,
         queues: tuple[str, ...] = (),
         active: Callable[[], frozenset[TaskRef]],
+        running: Callable[[], frozenset[TaskRef]] = frozenset,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -74,6 +76,7 @@ class Keeper(Service):
         self._hostname = hostname
         self._queues = queues
         self._active = active
+        self._told = running
         self._pid = os.getpid()
         self._worker: WorkerId | None = None
         self._good_until = 0.0
@@ -195,7 +198,7 @@ class Keeper(Service):
         self._missed.clear()
 
     def _reconcile(self, journal: Journal, worker: WorkerId, now: float) -> None:
-        active = self._active()
+        active = self._active() | self._told()
         held = {TaskRef(task.run_id, task.command, task.attempt): task for task in journal.tasks.held(worker)}
         self._missed = {ref: self._missed.get(ref, now) for ref in held if ref not in active}
         for ref, since in list(self._missed.items()):

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from celery import Celery, bootsteps
 
-from continuum.celery_executor import summons
+from continuum.celery_executor import occupied, summons
 from continuum.celery_executor.binding import CeleryExecutor, list_executors
 from continuum.celery_executor.greeting import announce, warn_of_worker
 from continuum.celery_executor.keeper import Keeper, install
@@ -51,6 +51,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         summons.prepare()
+        occupied.prepare()
         self._keepers: dict[str, Keeper] = {}
         for executor in _executors_of(worker.app):
             load_modules(executor.instance.settings.modules)
@@ -68,6 +69,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no
                 hostname=worker.hostname,
                 queues=queues,
                 active=partial(list_active, settings.name),
+                running=partial(occupied.occupied, settings.name),
             )
             keeper.start()
             install(settings.name, keeper)

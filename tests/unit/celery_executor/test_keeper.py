@@ -31,7 +31,13 @@ def active() -> set[TaskRef]:
 
 
 @pytest.fixture
-def keeper(celery_bench: CeleryBench, active: set[TaskRef]) -> Iterator[Keeper]:
+def running() -> set[TaskRef]:
+    """Return what the pool's children say they are busy with."""
+    return set()
+
+
+@pytest.fixture
+def keeper(celery_bench: CeleryBench, active: set[TaskRef], running: set[TaskRef]) -> Iterator[Keeper]:
     """Yield a keeper whose thread is not started: `run_once` is called by hand."""
     made = Keeper(
         settings=celery_bench.instance.settings,
@@ -39,6 +45,7 @@ def keeper(celery_bench: CeleryBench, active: set[TaskRef]) -> Iterator[Keeper]:
         hostname="celery@here",
         queues=("mail",),
         active=lambda: frozenset(active),
+        running=lambda: frozenset(running),
     )
     yield made
     install(celery_bench.instance.settings.name, None)
@@ -232,6 +239,18 @@ def test_what_the_pool_runs_is_left_alone(
 ) -> None:
     keeper.run_once()
     active.add(claimed(celery_bench, keeper.worker))
+    for seconds in (0.0, 20.0, 20.0):
+        later(keeper, monkeypatch, seconds)
+        keeper._reconcile_at = 0.0
+        keeper.run_once()
+    assert [row.attempt for row in celery_bench.rows()] == [1]
+
+
+def test_what_a_child_says_it_runs_is_left_alone_though_the_pool_has_not_heard_of_it(
+    celery_bench: CeleryBench, keeper: Keeper, running: set[TaskRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.run_once()
+    running.add(claimed(celery_bench, keeper.worker))
     for seconds in (0.0, 20.0, 20.0):
         later(keeper, monkeypatch, seconds)
         keeper._reconcile_at = 0.0
