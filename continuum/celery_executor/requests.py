@@ -24,6 +24,7 @@ from celery.worker.request import Request
 from continuum.celery_executor.keeper import find_keeper
 from continuum.celery_executor.messages import WORKER_KEY, Ask, parse_args
 from continuum.celery_executor.notices import lost
+from continuum.celery_executor.occupied import lives
 from continuum.celery_executor.summons import summon
 from continuum.model.failures import FailureKind
 from continuum.model.tasks import TaskRef
@@ -40,9 +41,14 @@ _begun: Final[weakref.WeakSet["ActivityRequest"]] = weakref.WeakSet()
 
 
 def list_active(instance: str) -> frozenset[TaskRef]:
-    """Return the attempts of an instance which the pool of this process has begun and not ended."""
+    """Return the attempts of an instance which the pool of this process has begun and not ended.
+
+    Celery before 5.6 forgets all jobs of its pool when it loses its broker, and tells nobody of their ends: what is gone
+    with its process has ended.
+    """
     with _lock:
-        asks = [request.continuum_ask for request in _begun]
+        begun = list(_begun)
+    asks = [request.continuum_ask for request in begun if not request.worker_pid or lives(request.worker_pid)]
     return frozenset(ask.ref for ask in asks if ask is not None and ask.instance == instance)
 
 

@@ -1,6 +1,8 @@
 """What the main process does for messages: the lease on the way in, and what died on the way out."""
 
 import gc
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -170,6 +172,17 @@ def test_an_attempt_is_active_from_its_acceptance_to_its_end(make: Callable[...,
     request.calls.clear()  # as the pool forgets the job
     del request
     gc.collect()
+    assert list_active(SHOP) == frozenset()
+
+
+def test_what_is_gone_with_its_process_is_not_active_though_no_hook_was_called(
+    make: Callable[..., Any], keeper: FakeKeeper
+) -> None:
+    request = make()
+    request.execute_using_pool(request.pool)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    request.on_accepted(child.pid, 0.0)
+    child.wait()
     assert list_active(SHOP) == frozenset()
 
 
