@@ -48,7 +48,8 @@ class Publisher:
         self._arrived: deque[Underway] = deque()
         self._pending: deque[Underway] = deque()
         self._withdrawn: deque[tuple[TaskRef, int]] = deque(maxlen=_MOST_WITHDRAWN)
-        self._one_by_one = False
+        # So many are published one by one: one of them is what the transport cannot take.
+        self._one_by_one = 0
 
     def put(self, entries: Iterable[Underway]) -> None:
         """Publish these soon."""
@@ -103,7 +104,7 @@ class Publisher:
         # Crash: messages are out, their rows dispatched by a dead worker. The sweep frees what nobody has claimed by
         # then, and it is published again: whoever claims first runs it, the others find nothing to claim.
         self._sent(batch)
-        self._one_by_one = False
+        self._one_by_one = max(0, self._one_by_one - len(batch))
         self._belief.succeeded()
         return True
 
@@ -120,6 +121,6 @@ class Publisher:
         logger.error("%d tasks could not be published", len(batch), exc_info=error)
         self._belief.failed(error)
         if len(batch) > 1:
-            self._one_by_one = True
+            self._one_by_one = len(batch)
         else:
             self._set_aside(batch[0])

@@ -131,6 +131,16 @@ def test_one_task_that_cannot_be_published_does_not_hold_up_the_others(bench: Ou
     assert row.available_at > bench.desk.now_us() + 20_000_000
 
 
+def test_the_one_that_cannot_be_published_is_found_with_a_single_search(bench: OutboxBench) -> None:
+    bench.transport.poison = {"bad"}
+    refs = bench.submit(*[fake_order(n) for n in range(1, 9)], fake_order(9, activity="bad"), fake_order(10))
+    for _ in range(4):
+        bench.run()
+        bench.pass_time(31)
+    assert set(bench.transport.refs) == {*refs[:8], refs[9]}
+    assert bench.row(refs[8]).state == "available"
+
+
 def test_a_lost_message_is_published_again_before_its_deadline(bench: OutboxBench) -> None:
     bench.transport.lose = True
     [ref] = bench.submit(fake_order(1))
