@@ -43,8 +43,8 @@ _begun: Final[weakref.WeakSet["ActivityRequest"]] = weakref.WeakSet()
 def list_active(instance: str) -> frozenset[TaskRef]:
     """Return the attempts of an instance which the pool of this process has begun and not ended.
 
-    Celery before 5.6 forgets all jobs of its pool when it loses its broker, and tells nobody of their ends: what is gone
-    with its process has ended.
+    Older releases of Celery forget what their pool runs when they lose their broker, and call no hook at its end: what
+    is gone with its process has ended.
     """
     with _lock:
         begun = list(_begun)
