@@ -112,6 +112,11 @@ class Outbox(Service):
 
     # ------------------------------------------------------------------ from the turns thread
 
+    @property
+    def outstanding(self) -> int:
+        """How many tasks are dispatched, as far as is known here, and have not ended."""
+        return len(self._window)
+
     def place(self, activity: str, policy: ActivityPolicy) -> ActivityPolicy:
         """Return the policy a call is stored under: with its queue."""
         return self._transport.place(activity, policy)

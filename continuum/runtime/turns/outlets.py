@@ -23,6 +23,7 @@ from continuum.model.decisions import Commit, Decision
 from continuum.model.ids import RunId
 from continuum.model.policies import ActivityPolicy
 from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOrder, TaskRef
+from continuum.runtime.turns.pace import Pace
 from continuum.runtime.turns.pool import Pool
 
 __all__ = ["Outlet", "Outlets"]
@@ -35,6 +36,10 @@ _Placed = tuple[ActivityPolicy, str]
 
 class Outlet(Protocol):
     """The outbox of an external executor, as seen from the turns thread. No method blocks."""
+
+    @property
+    def outstanding(self) -> int:
+        """How many tasks are dispatched, as far as is known here, and have not ended."""
 
     def place(self, activity: str, policy: ActivityPolicy) -> ActivityPolicy:
         """Return the policy a call is stored under: with its queue."""
@@ -84,6 +89,7 @@ class Outlets:
         self._outlets: dict[str, Outlet | None] = {}
         self._external: tuple[Outlet, ...] = ()
         self._executors: tuple[str, ...] = ()
+        self._pace = Pace()
         self._placed: dict[tuple[str, str], _Placed] = {}
         self._claimed: list[ClaimedTask] = []
         self._dispatched: dict[str, list[DispatchedTask]] = {}
@@ -197,8 +203,15 @@ class Outlets:
 
     def arrived(self, run_id: RunId, command: int) -> None:
         """The outcome of a task that ran elsewhere is journaled."""
+        self._pace.arrived()
         for outlet in self._external:
             outlet.settle(run_id, command)
+
+    def pause(self) -> float:
+        """Return for how many seconds outcomes that ran elsewhere may wait for others."""
+        if not self._external:
+            return 0.0
+        return self._pace.pause(sum(outlet.outstanding for outlet in self._external))
 
     def hand_out(self) -> None:
         """Hand out the tasks of all acknowledged commits."""

@@ -84,6 +84,7 @@ class Turns:
         self._settings = settings
         self._journal = journal
         self._lease = lease
+        self._outlets = outlets
         self._pool = pool = outlets.pool
         self._work_offered = work_offered
         self._let_go = let_go
@@ -286,7 +287,8 @@ class Turns:
                 timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
         if self._leaving.begun:
             timeout = min(timeout, _DRAIN_PAUSE)
-        for reopen_at in (*(wire.reopen_at for wire in self._wires), self._listener.reopen_at):
+        listener = self._listener
+        for reopen_at in (*(wire.reopen_at for wire in self._wires), listener.reopen_at, listener.rested_at):
             if reopen_at is not None:
                 timeout = min(timeout, max(0.0, reopen_at - now))
         return timeout
@@ -363,6 +365,7 @@ class Turns:
                 case HintKind.MAIL:
                     self._intake.doubt(hint.run_ids)
                     self._desk.heard_of_mail(held=len(self._table) > 0)
+                    self._listener.rest(self._outlets.pause())
                 case HintKind.TASKS:
                     self._work_offered()
                 case HintKind.DONE:

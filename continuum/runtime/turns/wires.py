@@ -253,16 +253,28 @@ class Listener(_Reconnecting):
         self._on_hints = on_hints
         self._on_deaf = on_deaf
         self._ears: Ears | None = None
+        self.rested_at: float | None = None
 
     def open(self) -> None:
         """Begin to listen. Raises ``JournalUnavailable``."""
         ears = self._open_ears()
         self._ears = ears
+        self.rested_at = None
         self._opened(ears.fileno(), self.pump)
         self._on_deaf()
 
+    def rest(self, seconds: float) -> None:
+        """Hear nothing for so long; what is said meanwhile is heard together."""
+        if seconds > 0 and self.rested_at is None and self._fileno is not None:
+            self._selector.unregister(self._fileno)
+            self.rested_at = time.monotonic() + seconds
+
     def reopen_if_due(self) -> None:
-        """Listen again once the pause is over."""
+        """Listen again once the rest, or the pause after a failure, is over."""
+        if self.rested_at is not None and time.monotonic() >= self.rested_at and self._fileno is not None:
+            self.rested_at = None
+            self._selector.register(self._fileno, selectors.EVENT_READ, self.pump)
+            self.pump()
         if not self._due():
             return
         try:
@@ -289,5 +301,7 @@ class Listener(_Reconnecting):
         ears, self._ears = self._ears, None
         self.reopen_at = None
         if ears is not None:
-            self._forget()
+            if self.rested_at is None:
+                self._forget()
+            self._fileno = self.rested_at = None
             ears.close()
