@@ -5,17 +5,27 @@ from typing import Final
 
 import click
 
-from continuum.cli.check import check_command
-from continuum.cli.control import cancel_command, signal_command, terminate_command
-from continuum.cli.database import migrate_command
-from continuum.cli.demo import demo_command
-from continuum.cli.runs import list_command, show_command
-from continuum.cli.shell import Group, command_options
-from continuum.cli.start import start_command
+from continuum.cli.lazy import LazyGroup
+from continuum.cli.shell import command_options
 
 __all__ = ["COMMANDS", "DISTRIBUTION", "main", "release"]
 
 DISTRIBUTION: Final = "continuum-workflows"
+
+COMMANDS: Final = {
+    name: (f"continuum.cli.{module}", f"{function}_command")
+    for name, module, function in (
+        ("migrate", "database", "migrate"),
+        ("check", "check", "check"),
+        ("start", "start", "start"),
+        ("runs", "runs", "list"),
+        ("show", "runs", "show"),
+        ("signal", "control", "signal"),
+        ("cancel", "control", "cancel"),
+        ("terminate", "control", "terminate"),
+    )
+}
+"""Where the commands on an instance are."""
 
 
 def release() -> str:
@@ -27,7 +37,8 @@ def release() -> str:
 
 
 @click.group(
-    cls=Group,
+    cls=LazyGroup,
+    places={"demo": ("continuum.cli.demo", "demo_command"), **COMMANDS},
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 error, 2 wrong usage or configuration, 3 no such run, 4 the run failed or was"
     " cancelled, 5 the wait timed out, 6 the run has ended already, 7 the database cannot be reached, 8 its schema"
@@ -40,19 +51,3 @@ def main() -> None:
 
     The app (-A) is needed to start workflows; everything else needs only the database (CONTINUUM_DATABASE_URL).
     """
-
-
-COMMANDS: Final = (
-    migrate_command,
-    check_command,
-    start_command,
-    list_command,
-    show_command,
-    signal_command,
-    cancel_command,
-    terminate_command,
-)
-"""The commands on an instance."""
-
-for command in (demo_command, *COMMANDS):
-    main.add_command(command)

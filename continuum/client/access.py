@@ -14,7 +14,7 @@ from continuum.client.waiting import ResultHub
 from continuum.config import Settings
 from continuum.declare.registry import Registry, load_modules
 from continuum.errors import DeterminismError
-from continuum.journal.open import open_journal
+from continuum.journal.open import load_wing, open_journal
 from continuum.journal.protocol import Journal
 from continuum.replay.effects.base import in_workflow
 
@@ -35,6 +35,8 @@ class Access:
     def __init__(
         self, settings: Settings, *, registry: Registry, journal: Journal | None = None, engine: Any = None
     ) -> None:
+        if journal is None:
+            load_wing(settings.url)
         self.settings: Final = settings
         self.registry: Final = registry
         self._given = journal

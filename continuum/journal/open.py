@@ -6,14 +6,24 @@ from typing import Any
 from continuum.errors import ConfigError
 from continuum.journal.memory.journal import MemoryJournal
 from continuum.journal.postgres.embedded import EmbeddedPostgres, start_embedded
-from continuum.journal.postgres.journal import PostgresJournal
 from continuum.journal.protocol import Journal
 from continuum.model.codec import PayloadWrapper
 
-__all__ = ["migrate_database", "open_journal", "start_embedded_database"]
+__all__ = ["load_wing", "migrate_database", "open_journal", "start_embedded_database"]
 
+_MEMORY = "memory://"
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
 _ADVICE = "write postgresql://user:password@host:5432/database, or memory://name for one that is gone with the process"
+
+
+def load_wing(url: str | None) -> None:
+    """Import what a journal at this URL will need. Children of a process that has done so share it.
+
+    Not done where the package is imported: SQLAlchemy takes longer to load than all the rest of it together, and every
+    ``celery`` command imports the package, whatever it is about.
+    """
+    if not (isinstance(url, str) and url.startswith(_MEMORY)):
+        import continuum.journal.postgres.journal  # noqa: F401, PLC0415 - see above
 
 
 def open_journal(
@@ -34,9 +44,11 @@ def open_journal(
     """
     if not isinstance(url, str):
         raise ConfigError(f"the database URL is {type(url).__name__}, not text: {_ADVICE}")
-    if url.startswith("memory://"):
-        return MemoryJournal(url.removeprefix("memory://"))
+    if url.startswith(_MEMORY):
+        return MemoryJournal(url.removeprefix(_MEMORY))
     if url.startswith(_POSTGRES):
+        from continuum.journal.postgres.journal import PostgresJournal  # noqa: PLC0415 - SQLAlchemy, see load_wing
+
         return PostgresJournal(url, schema=schema, engine=engine, wrapper=wrapper, application_name=application_name)
     scheme = url.partition("://")[0] if "://" in url else url[:20]
     raise ConfigError(f"no journal understands the database URL {scheme!r}…: {_ADVICE}")

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from continuum import Continuum, RunState
-from continuum.cli import main, release
+from continuum.cli import COMMANDS, main, release
 from continuum.cli.dispatcher import main as dispatcher_main
 from continuum.cli.shell import EXIT_CODES, ExitCode
 from continuum.errors import ContinuumError
@@ -53,7 +54,9 @@ def test_version_and_help_say_what_they_should() -> None:
 
 
 def test_every_command_takes_json_and_help() -> None:
-    for name in main.commands:
+    names = main.list_commands(click.Context(main))
+    assert len(names) == len(COMMANDS) + 1
+    for name in names:
         text = CliRunner().invoke(main, [name, "--help"]).output
         assert "--json" in text, name
         assert "--database-url" in text, name

@@ -195,9 +195,10 @@ def problem_with(words: list[str]) -> str | None:
         elif isinstance(command, click.Group):
             if not re.fullmatch(r"[a-z]+", word):
                 return None  # prose: `continuum …`, or a placeholder
-            if word not in command.commands:
+            found = command.get_command(click.Context(command), word)
+            if found is None:
                 return f"there is no command `{command.name} {word}`"
-            command = command.commands[word]
+            command = found
     return None
 
 
