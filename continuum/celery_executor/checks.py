@@ -21,6 +21,7 @@ __all__ = [
     "check_app",
     "check_queue",
     "clock_findings",
+    "explain_flaw",
     "explain_refusal",
     "explain_unreachable",
     "find_settings",
@@ -166,6 +167,15 @@ def explain_refusal(queue: str, error: BaseException) -> str:
     return (
         f"the broker refuses messages for the queue {queue!r}: {what}. ({_text_of(error)}) Its activities wait in"
         " Postgres and are dispatched again later; those of other queues go on."
+    )
+
+
+def explain_flaw(activity: str, queue: str, error: BaseException) -> str:
+    """Return what it means that a message can never be written, and what to do."""
+    return (
+        f"a message of activity {activity} for the queue {queue!r} cannot be written: {type(error).__name__}:"
+        f" {_text_of(error)}. Look at the compression, priority and headers of its route in task_routes, and at"
+        " task_compression. Its task waits in Postgres and is dispatched again later; the others go on."
     )
 
 

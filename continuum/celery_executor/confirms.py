@@ -112,14 +112,25 @@ class ConfirmedWire:
             self._declared.discard(key)
             raise QueueRefusedError(letter.route.queue, self._refused[first], first, may_be_gone=returned)
 
-    def _write(self, letter: Letter, position: int, until: float) -> None:
+    def flaw_of(self, letter: Letter) -> Exception | None:
+        """Return why this letter can never be written."""
+        try:
+            self._message_of(letter)._serialize_properties()  # noqa: SLF001 - what writing begins with
+        except Exception as error:  # noqa: BLE001 - compressors and encoders have errors of their own
+            return error
+        return None
+
+    def _message_of(self, letter: Letter) -> Any:
         properties = dict(letter.properties)
         compression, priority = properties.pop("compression"), properties.pop("priority")
         properties["expiration"] = str(int(properties["expiration"] * 1000))
         content_type, encoding, body = dumps(letter.body, serializer="json")
         if compression:
             body, letter.headers["compression"] = compress(body, compression)
-        message = self._channel.prepare_message(body, priority, content_type, encoding, letter.headers, properties)
+        return self._channel.prepare_message(body, priority, content_type, encoding, letter.headers, properties)
+
+    def _write(self, letter: Letter, position: int, until: float) -> None:
+        message = self._message_of(letter)
         self._last_tag += 1
         self._unconfirmed[self._last_tag] = position
         self._channel.basic_publish(

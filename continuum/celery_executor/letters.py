@@ -78,6 +78,9 @@ class Wire(Protocol):
         Raises ``WireBrokenError``, ``QueueRefusedError``.
         """
 
+    def flaw_of(self, letter: Letter) -> Exception | None:
+        """Return why this letter can never be written, whatever the broker does; None if nothing speaks against it."""
+
     def count(self, queue: str) -> int | None:
         """Return how many messages wait in a queue, None if that cannot be told. Raises what the driver raises."""
 

@@ -3,9 +3,10 @@
 Nothing of the app's configuration is touched, and none of its connection pools is used: theirs wait for as long as the
 app's settings say, which is for ever by default. A connection that failed is thrown away; the next call opens another.
 
-A queue that the broker refuses (other arguments, no permission, full) must not hold up the others. It is reported
-once, and then passed over for a while: its tasks are dispatched again when their deadline has passed, like any message
-that was lost.
+A queue that the broker refuses (other arguments, no permission, full) must not hold up the others, nor must a message
+that can never be written (a compression that is not installed, a header of a route that no wire carries). The queue is
+reported once, and then passed over for a while; such a message is reported and left out. Their tasks are dispatched
+again when their deadline has passed, like any message that was lost.
 
 Of Celery's signals, ``before_task_publish`` and ``after_task_publish`` are sent if somebody listens (tracing does), the
 deprecated ``task_sent`` is not. ``task-sent`` events are published if the app asks for them.
@@ -21,7 +22,14 @@ from typing import Any, Final
 import msgspec
 from celery import Celery, signals
 
-from continuum.celery_executor.checks import check_app, check_queue, explain_refusal, explain_unreachable, uri_of
+from continuum.celery_executor.checks import (
+    check_app,
+    check_queue,
+    explain_flaw,
+    explain_refusal,
+    explain_unreachable,
+    uri_of,
+)
 from continuum.celery_executor.letters import Composer, Letter, QueueRefusedError, Wire, WireBrokenError
 from continuum.celery_executor.messages import TASK_NAME, celery_id
 from continuum.celery_executor.routes import Routes
@@ -80,25 +88,16 @@ class CeleryTransport:
 
     def publish(self, tasks: Sequence[DispatchedTask], *, instance: str) -> None:
         """Publish a message for each, in order. Raises ``PublishError``."""
-        begun = time.monotonic()
-        positions, letters = self._compose(tasks, instance, begun)
-        first_passed = next((at for at, position in enumerate(positions) if at != position), len(positions))
+        positions, letters = self._compose(tasks, instance, time.monotonic())
         if not letters:
             return
-
-        def sure(sent: int) -> int:
-            # Whatever was passed over has not been sent, nor has anything after it "from the first on".
-            return min(sent, first_passed)
-
         try:
             self._send(letters)
-        except QueueRefusedError as error:
-            self._refused[error.queue] = time.monotonic() + _REFUSED_SECONDS
-            raise PublishError(explain_refusal(error.queue, error.cause), sent=sure(error.sent)) from error.cause
         except WireBrokenError as error:
-            raise PublishError(
-                explain_unreachable(uri_of(self._app), error.cause), sent=sure(error.sent)
-            ) from error.cause
+            # Whatever was passed over has not been sent, nor has anything after it "from the first on".
+            first_passed = next((at for at, position in enumerate(positions) if at != position), len(positions))
+            sent = min(error.sent, first_passed)
+            raise PublishError(explain_unreachable(uri_of(self._app), error.cause), sent=sent) from error.cause
 
     def withdraw(self, tasks: Sequence[tuple[TaskRef, int]]) -> None:
         """Ask Celery workers not to start these messages. Never raises."""
@@ -141,30 +140,57 @@ class CeleryTransport:
         return positions, letters
 
     def _send(self, letters: list[Letter]) -> None:
+        """See letters taken, but for those that are refused. Raises ``WireBrokenError``."""
         begun = time.monotonic()
         self._announce(signals.before_task_publish, letters)
-        sent, looked_again = 0, False
+        left, taken = letters, list[Letter]()
+        surely: int | None = None  # so many from the first on were taken, before one was left out
+        looked_again: set[str] = set()
         try:
-            while sent < len(letters):
-                is_fresh = self._wire is None
+            while left:
+                is_fresh, sent = self._wire is None, 0
+                refused: list[Letter] = []
                 try:
-                    wire = self._connected()
-                    wire.send(letters[sent:], begun + _PUBLISH_SECONDS)
-                    sent = len(letters)
+                    self._connected().send(left, begun + _PUBLISH_SECONDS)
+                    sent = len(left)
                 except WireBrokenError as error:
+                    sent = error.sent
+                    refused = self._flawed(left[sent:])
                     self._lose()
-                    sent = error.sent = sent + error.sent
                     # The broker closes connections while nobody looks, as one does that is restarted.
-                    if is_fresh or time.monotonic() - begun > _STALE_SECONDS:
+                    if not refused and (is_fresh or time.monotonic() - begun > _STALE_SECONDS):
+                        error.sent = len(taken) + sent if surely is None else surely
                         raise
                 except QueueRefusedError as error:
-                    sent = error.sent = sent + error.sent
+                    sent = error.sent
                     # Somebody deleted the queue: it is made again, once.
-                    if looked_again or not error.may_be_gone:
-                        raise
-                    looked_again = True
+                    if error.queue in looked_again or not error.may_be_gone:
+                        refused = self._of_refused(error, left[sent:])
+                    looked_again.add(error.queue)
+                finally:
+                    taken += left[:sent]
+                if refused and surely is None:
+                    surely = len(taken)
+                out = {id(letter) for letter in refused}
+                left = [letter for letter in left[sent:] if id(letter) not in out]
         finally:
-            self._announce_sent(letters[:sent])
+            self._announce_sent(taken)
+
+    def _of_refused(self, error: QueueRefusedError, letters: Sequence[Letter]) -> list[Letter]:
+        """Pass over a queue for a while; return the letters that were meant for it."""
+        log.error("%s", explain_refusal(error.queue, error.cause))
+        self._refused[error.queue] = time.monotonic() + _REFUSED_SECONDS
+        return [letter for letter in letters if letter.route.queue == error.queue]
+
+    def _flawed(self, letters: Sequence[Letter]) -> list[Letter]:
+        """Return the letters that no broker will ever be given."""
+        if self._wire is None:
+            return []
+        flaws = [(letter, flaw) for letter in letters if (flaw := self._wire.flaw_of(letter)) is not None]
+        # One line for each kind: where task_compression is at fault, all are flawed.
+        for (activity, queue), flaw in {(it.headers["shadow"], it.route.queue): flaw for it, flaw in flaws}.items():
+            log.error("%s", explain_flaw(activity, queue, flaw))
+        return [letter for letter, _ in flaws]
 
     def _announce_sent(self, letters: Sequence[Letter]) -> None:
         self._announce(signals.after_task_publish, letters)

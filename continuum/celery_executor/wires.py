@@ -6,7 +6,9 @@ from typing import Any, Final, cast
 
 from celery import Celery
 from kombu import Connection, Producer
+from kombu.compression import compress
 from kombu.transport import pyamqp
+from kombu.utils import json
 
 from continuum.celery_executor.confirms import ConfirmedWire
 from continuum.celery_executor.letters import CHUNK, Letter, Wire, WireBrokenError, check_time, chunks_of
@@ -101,6 +103,15 @@ class _PlainWire:
             retry=False,
             **letter.properties,
         )
+
+    def flaw_of(self, letter: Letter) -> Exception | None:
+        try:
+            if letter.properties["compression"]:
+                compress(b"", letter.properties["compression"])
+            json.dumps(letter.headers)
+        except Exception as error:  # noqa: BLE001 - compressors and encoders have errors of their own
+            return error
+        return None
 
     def count(self, queue: str) -> int | None:
         if self.connection.transport.driver_type not in _COUNTING:

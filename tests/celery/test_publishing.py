@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import amqp
+import msgspec
 import pytest
 from celery import Celery, signals
 from celery.events.event import get_exchange
@@ -348,7 +349,7 @@ class TestRefusedQueue:
         return brokers.get("rabbitmq")
 
     def test_a_queue_with_other_arguments_is_told_apart_and_holds_up_nobody(
-        self, broker: Broker, open_transport: Open
+        self, broker: Broker, open_transport: Open, caplog: pytest.LogCaptureFixture
     ) -> None:
         good, bad = broker.queue(QUEUE), broker.queue("publishing_bad")
         with Connection(broker.url) as connection:
@@ -357,13 +358,39 @@ class TestRefusedQueue:
         transport = open_transport(broker.url, task_queues=[mistaken])
         first, last = tasks_of(2, queue=good)
         (spoilt,) = tasks_of(1, queue=bad)
-        error, seconds = failure_of(transport, [first, spoilt, last])
-        assert error.sent == 1
-        assert seconds < LONGEST
-        assert "other arguments" in str(error)
-        assert "task_queues" in str(error)
-        transport.publish([spoilt, last], instance="shop")  # the bad one is passed over
+        transport.publish([first, spoilt, last], instance="shop")
         assert arrived(broker, good) == [0, 1]
+        (said,) = caplog.messages
+        assert "other arguments" in said
+        assert "task_queues" in said
+        transport.publish([spoilt, last], instance="shop")  # the bad one is passed over, and nothing is said
+        assert arrived(broker, good) == [1]
+        assert caplog.messages == [said]
+
+    def test_many_refused_queues_hold_up_nobody(self, broker: Broker, open_transport: Open) -> None:
+        good, bad = broker.queue(QUEUE), [broker.queue(f"publishing_bad{number}") for number in range(8)]
+        with Connection(broker.url) as connection:
+            Exchange("publishing_bad", "fanout")(connection.channel()).declare()
+        exchange = Exchange("publishing_bad", "topic")
+        transport = open_transport(broker.url, task_queues=[Queue(name, exchange, routing_key="#") for name in bad])
+        first, last = tasks_of(2, queue=good)
+        spoilt = [task for name in bad for task in tasks_of(1, queue=name)]
+        transport.publish([first, *spoilt, last], instance="shop")
+        assert arrived(broker, good) == [0, 1]
+
+    def test_what_was_sent_before_a_refusal_is_all_that_is_sure(
+        self, broker: Broker, proxy: Proxy, open_transport: Open
+    ) -> None:
+        good, bad = broker.queue(QUEUE), broker.queue("publishing_bad")
+        with Connection(broker.url) as connection:
+            Exchange("publishing_bad", "fanout")(connection.channel()).declare()
+        mistaken = Queue(bad, Exchange("publishing_bad", "topic"), routing_key="#")
+        transport = open_transport(proxy.url, task_queues=[mistaken])
+        tasks = tasks_of(5, queue=good)
+        (spoilt,) = tasks_of(1, queue=bad)
+        proxy.lose_answer_to(b".4.1.1")
+        error, _ = failure_of(transport, [*tasks[:2], spoilt, *tasks[2:]])
+        assert error.sent == 2
 
     def test_a_queue_that_was_deleted_is_made_anew(self, broker: Broker, open_transport: Open) -> None:
         queue = broker.queue(QUEUE)
@@ -373,12 +400,31 @@ class TestRefusedQueue:
         transport.publish(tasks_of(3, queue=queue), instance="shop")
         assert arrived(broker, queue) == [0, 1, 2]
 
-    def test_a_full_queue_is_told_apart(self, broker: Broker, open_transport: Open) -> None:
+    def test_a_full_queue_is_told_apart(
+        self, broker: Broker, open_transport: Open, caplog: pytest.LogCaptureFixture
+    ) -> None:
         queue = broker.queue("publishing_full")
         limits = {"x-max-length": 2, "x-overflow": "reject-publish"}
         with Connection(broker.url) as connection:
             Queue(queue, queue_arguments=limits)(connection.channel()).declare()
-        error, _ = failure_of(open_transport(broker.url), tasks_of(10, queue=queue))
-        there = arrived(broker, queue)
-        assert "publishing_full" in str(error)
-        assert set(range(error.sent)) <= set(there)
+        open_transport(broker.url).publish(tasks_of(10, queue=queue), instance="shop")
+        assert arrived(broker, queue) == [0, 1]
+        (said,) = caplog.messages
+        assert "publishing_full" in said
+        assert "limit on its length" in said
+
+
+class TestFlawedMessage:
+    @pytest.mark.parametrize("extra", [{"compression": "no-such"}, {"headers": {"tags": {"a", "b"}}}])
+    def test_a_message_that_can_never_be_written_holds_up_nobody(
+        self, broker: Broker, open_transport: Open, caplog: pytest.LogCaptureFixture, extra: dict[str, Any]
+    ) -> None:
+        queue = broker.queue(QUEUE)
+        transport = open_transport(broker.url, task_routes={"tests.spoilt": {"queue": queue, **extra}})
+        tasks = tasks_of(4, queue=queue)
+        tasks[1] = msgspec.structs.replace(tasks[1], activity="tests.spoilt")
+        transport.publish(tasks, instance="shop")
+        assert arrived(broker, queue) == [0, 2, 3]
+        (said,) = caplog.messages
+        assert "tests.spoilt" in said
+        assert "task_routes" in said
