@@ -147,13 +147,16 @@ def explain_unreachable(uri: str, error: BaseException) -> str:
 
 def explain_refusal(queue: str, error: BaseException) -> str:
     """Return what it means that a broker does not take messages for one queue, and what to do."""
-    match getattr(error, "reply_code", None) or getattr(error, "code", None):
+    code = getattr(error, "reply_code", None) or getattr(error, "code", None)
+    match code or ("WRONGTYPE" if "WRONGTYPE" in _text_of(error) else type(error).__name__):
+        case "WRONGTYPE":
+            what = "its Redis key holds something else. Give the broker a database of its own, or choose another queue="
         case 406:
             what = (
                 "it exists with other arguments than this app's configuration gives it. Write its real arguments into"
                 " task_queues (Queue(…, queue_arguments={…})), or delete the queue when it is empty"
             )
-        case 403:
+        case 403 | "NoPermissionError":
             what = "this user may not write to it, or not create it. Grant it the permissions, or choose another queue="
         case 405:
             what = "another connection holds it exclusively. Choose another queue="

@@ -11,7 +11,15 @@ from kombu.transport import pyamqp
 from kombu.utils import json
 
 from continuum.celery_executor.confirms import ConfirmedWire
-from continuum.celery_executor.letters import CHUNK, Letter, Wire, WireBrokenError, check_time, chunks_of
+from continuum.celery_executor.letters import (
+    CHUNK,
+    Letter,
+    QueueRefusedError,
+    Wire,
+    WireBrokenError,
+    check_time,
+    chunks_of,
+)
 
 __all__ = ["ANSWER_SECONDS", "CONNECT_SECONDS", "connection_of", "open_wire"]
 
@@ -80,15 +88,38 @@ class _PlainWire:
 
     def send(self, letters: Sequence[Letter], until: float) -> None:
         sent = 0
+        size = CHUNK if self._batches else 1
+        for chunk in chunks_of(letters, size):
+            try:
+                self._send_chunk(chunk, until)
+            except (WireBrokenError, QueueRefusedError) as error:
+                error.sent += sent
+                raise
+            sent += len(chunk)
+
+    def _send_chunk(self, chunk: Sequence[Letter], until: float) -> None:
+        written = 0
         try:
-            for chunk in chunks_of(letters, CHUNK if self._batches else 1):
-                check_time(until)
-                with self._producer.batch(max_size=CHUNK) if self._batches else nullcontext():
-                    for letter in chunk:
-                        self._write(letter)
-                sent += len(chunk)
+            check_time(until)
+            with self._producer.batch(max_size=CHUNK) if len(chunk) > 1 else nullcontext():
+                for letter in chunk:
+                    self._write(letter)
+                    written += 1
         except Exception as error:
-            raise WireBrokenError(error, sent) from error
+            if not _is_refusal(error):
+                raise WireBrokenError(error, 0) from error
+            if type(error).__name__ == "BatchPublishError":  # of kombu 5.7 and later
+                # The pipeline does not say whose command it was; some of it has been done.
+                return self._send_singly(chunk, until)
+            raise QueueRefusedError(chunk[written].route.queue, error, 0, may_be_gone=False) from error
+
+    def _send_singly(self, chunk: Sequence[Letter], until: float) -> None:
+        for sent, letter in enumerate(chunk):
+            try:
+                self._send_chunk([letter], until)
+            except (WireBrokenError, QueueRefusedError) as error:
+                error.sent += sent
+                raise
 
     def _write(self, letter: Letter) -> None:
         route = letter.route
@@ -121,3 +152,12 @@ class _PlainWire:
 
     def drop(self) -> None:
         self.connection.collect()
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a Redis that is well takes no messages for a queue: its key holds something else, or is not for us."""
+    while error is not None:
+        if "WRONGTYPE" in str(error) or type(error).__name__ == "NoPermissionError":
+            return True
+        error = error.__cause__
+    return False

@@ -413,6 +413,26 @@ class TestRefusedQueue:
         assert "publishing_full" in said
         assert "limit on its length" in said
 
+    @pytest.mark.parametrize("when", ["before it is looked for", "after"])
+    def test_a_key_of_redis_that_is_no_queue_is_told_apart(
+        self, brokers: Any, open_transport: Open, caplog: pytest.LogCaptureFixture, when: str
+    ) -> None:
+        broker = brokers.get("redis")
+        good, bad = broker.queue(QUEUE), broker.queue("publishing_cache")
+        transport = open_transport(broker.url)
+        (spoilt,) = tasks_of(1, queue=bad)
+        if when == "after":
+            transport.publish([spoilt], instance="shop")
+            assert arrived(broker, bad) == [0]
+        with Connection(broker.url) as connection:
+            connection.default_channel.client.set(bad, "a value")
+        tasks = tasks_of(199, queue=good)  # a pipeline is full with the last of them
+        transport.publish([tasks[0], spoilt, *tasks[1:]], instance="shop")
+        assert arrived(broker, good) == list(range(199))
+        (said,) = caplog.messages
+        assert "publishing_cache" in said
+        assert "holds something else" in said
+
 
 class TestFlawedMessage:
     @pytest.mark.parametrize("extra", [{"compression": "no-such"}, {"headers": {"tags": {"a", "b"}}}])
