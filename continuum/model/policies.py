@@ -30,7 +30,8 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     :ivar horizon: the longest all attempts and delays may take together; declarations that could exceed it are
         refused. None for no bound.
     :ivar gives_up: whether every failure is final but :class:`~continuum.errors.RetryAfter`, by which an activity asks
-        for another attempt, and the death of its worker. Celery tasks are tried again like that.
+        for another attempt, and the death of its worker. Celery tasks are tried again like that. Such an activity
+        counts for itself: what it asks for it gets, up to 1,000; ``max_attempts`` bounds the deaths.
     """
 
     max_attempts: int = 3

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+import msgspec
+
 from continuum.model.failures import Failure
 from continuum.model.ids import new_run_id
-from continuum.model.policies import ActivityPolicy, Retry
+from continuum.model.policies import MAX_ATTEMPTS, ActivityPolicy, Retry
 from continuum.model.tasks import ClaimedTask
 from continuum.runtime.verdicts import next_attempt_in
 
@@ -32,6 +34,17 @@ def test_there_is_none_after_a_permanent_failure() -> None:
 def test_an_activity_may_name_the_pause() -> None:
     failure = Failure("RetryAfter", "later", retry_after=timedelta(minutes=3))
     assert next_attempt_in(_task(1), failure, fraction=0.5) == timedelta(minutes=3)
+
+
+def test_an_activity_that_counts_for_itself_gets_what_it_asks_for() -> None:
+    """``self.retry(max_retries=10)`` of a Celery task that was declared with three."""
+    policy = ActivityPolicy(retry=Retry(max_attempts=3, gives_up=True))
+    asked = Failure("RetryAfter", "later", retry_after=timedelta(seconds=5))
+    for attempt, pause in ((3, timedelta(seconds=5)), (MAX_ATTEMPTS - 1, timedelta(seconds=5)), (MAX_ATTEMPTS, None)):
+        task = ClaimedTask(new_run_id(1), 1, attempt, "charge", "[]", policy)
+        assert next_attempt_in(task, asked, fraction=0.5) == pause
+        assert next_attempt_in(task, msgspec.structs.replace(asked, permanent=True), fraction=0.5) is None
+    assert next_attempt_in(_task(3), asked, fraction=0.5) is None
 
 
 def test_a_pause_in_the_past_is_none_at_all() -> None:
