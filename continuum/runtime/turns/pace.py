@@ -41,9 +41,8 @@ class Pace:
         """Return for how many seconds the next hints may wait while so many tasks are out."""
         span = self._now() - self._since
         if span >= _SPAN:
-            rate = self._count / span
-            known = self._rate if span < _SILENCE else 0.0
-            self._rate = (rate + known) / 2 if known else rate
+            rate = self._count / span if span < _SILENCE else 0.0
+            self._rate = (rate + self._rate) / 2 if rate and self._rate else rate
             self._since, self._count = self._now(), 0
         if outstanding < _FEW or not self._rate:
             return 0.0

@@ -29,6 +29,7 @@ class FakeOutlet:
         self.cancelled: list[int] = []
         self.settled: list[int] = []
         self.woken = 0
+        self.outstanding = 0
 
     def place(self, activity: str, policy: ActivityPolicy) -> ActivityPolicy:
         self.placed.append(activity)
