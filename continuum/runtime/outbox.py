@@ -130,6 +130,7 @@ class Outbox(Service):
     def unreserve(self, order: TaskOrder) -> None:
         """Give back a place: the task was not inserted."""
         self._window.unreserve(order.policy.queue_name)
+        super().wake()
 
     def submit(self, tasks: Sequence[DispatchedTask]) -> None:
         """Publish tasks for which places were reserved; their commit is acknowledged."""

@@ -83,6 +83,8 @@ class Window:
     def unreserve(self, queue: str) -> None:
         """Give back a place that was kept."""
         with self._lock:
+            # Its commit may have landed all the same, unheard: the look-out will see.
+            self.touched = True
             if self._reserved[queue] > 0:
                 self._reserved[queue] -= 1
 

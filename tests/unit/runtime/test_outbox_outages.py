@@ -188,6 +188,21 @@ def test_what_was_marked_without_an_answer_is_offered_again_and_published(bench:
     assert bench.transport.refs == [ref]
 
 
+def test_what_a_commit_marked_unheard_after_a_look_is_offered_again(bench: OutboxBench) -> None:
+    placed = fake_order(1)
+    assert bench.outbox.reserve(placed)
+    bench.run()
+    bench.pass_time(4)
+    bench.run()
+    assert bench.calls["undelivered"] == 1, "a look while the commit is under way"
+    run = bench.desk.parked(bench.lease.worker, orders=[placed], dispatched=frozenset({1}))
+    bench.outbox.unreserve(placed)
+    for _ in range(5):
+        bench.run()
+        bench.pass_time(4)
+    assert bench.transport.refs == [TaskRef(run.run_id, 1, 1)]
+
+
 def test_a_journal_that_is_away_does_not_keep_marked_tasks_from_being_published(bench: OutboxBench) -> None:
     bench.run()
     refs = bench.submit(fake_order(1))
