@@ -28,6 +28,8 @@ logger = logging.getLogger("continuum.runtime")
 # Between two looks: while a queue is crowded, and otherwise.
 _QUICK: Final = 0.05
 _SLOW: Final = 3.0
+# Many queues may be full for hours: the question takes at most this part of the time.
+_SHARE: Final = 0.05
 # A message nobody has claimed for this long, doubled with each dispatch, is worth a question to the broker.
 _UNHEARD: Final = 10.0
 _MOST_DOUBLINGS: Final = 10
@@ -55,6 +57,7 @@ class Lookout:
         self._belief = belief
         self._now = now
         self._looked_at: float | None = None
+        self._quick = _QUICK
         self._sought_at = now()
         self._strange: dict[TaskRef, float] = {}
 
@@ -65,7 +68,7 @@ class Lookout:
             return None
         if self._looked_at is None:
             self._looked_at = self._now()
-        return self._looked_at + (_QUICK if self._window.crowded else _SLOW)
+        return self._looked_at + (self._quick if self._window.crowded else _SLOW)
 
     def look(self, worker: WorkerId) -> bool:
         """Compare the window with the journal; return whether tasks were freed."""
@@ -76,6 +79,7 @@ class Lookout:
         before = window.held()
         try:
             found = frozenset(self._journal.tasks.undelivered(worker, executor=self._executor))
+            self._quick = min(max(_QUICK, (self._now() - self._looked_at) / _SHARE), _SLOW)
             window.missed(before, found)
             freed = self._free_lost(found, {entry.task.ref for entry in (*before, *window.held())})
             freed |= self._free_unheard()

@@ -97,6 +97,20 @@ def test_a_full_window_asks_the_journal_no_more_than_every_fifty_milliseconds(be
     assert bench.calls == {"dispatch": 2, "undelivered": 1}
 
 
+def test_a_question_that_takes_long_is_asked_less_often(bench: OutboxBench) -> None:
+    bench.freeze()
+    bench.submit(*[fake_order(n) for n in range(1, 12)])
+    bench.free(fake_order(20))
+    bench.outbox.wake()
+    bench.run()
+    bench.after = lambda name: bench.pass_time(0.02 if name == "undelivered" else 0)
+    bench.pass_time(0.06)
+    assert bench.run() == pytest.approx(0.38, abs=0.01), "a twentieth of the time"
+    bench.after = lambda _: None
+    bench.pass_time(0.4)
+    assert bench.run() == pytest.approx(0.05)
+
+
 def test_an_outbox_without_work_asks_nothing_until_its_floor_poll(bench: OutboxBench) -> None:
     bench.freeze()
     assert bench.run() == pytest.approx(30, abs=1)
