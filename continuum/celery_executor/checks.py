@@ -33,6 +33,9 @@ __all__ = [
 _MOST_SKEW: Final = timedelta(seconds=30)
 # AMQP's short strings.
 _LONGEST_QUEUE_NAME: Final = 255
+# AMQP: access refused, not allowed (no such virtual host); Redis: a wrong password or none, a rule against it.
+_LOCKED_OUT: Final = frozenset({403, 530})
+_AUTHENTICATION: Final = frozenset({"AuthenticationError", "AuthorizationError", "NoPermissionError"})
 _JSON: Final = frozenset({"json", "application/json"})
 
 
@@ -50,7 +53,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def check_app(app: Celery, *, queue: str) -> None:
     """Raise ``ConfigError`` if messages of this app could never be sent or read. Asks no broker."""
-    flaw = _flaw_of_broker(app) or _flaw_of_content(app)
+    flaw = _flaw_of_broker(app) or _flaw_of_content(app) or _flaw_of_routes(app)
     if flaw is not None:
         raise ConfigError(flaw)
     check_queue(queue)
@@ -139,10 +142,23 @@ def broker_findings(app: Celery) -> list[Finding]:
 
 def explain_unreachable(uri: str, error: BaseException) -> str:
     """Return what it means that a broker cannot be reached."""
+    if _is_locked_out(error):
+        return (
+            f"the broker {uri} does not let this app in: {_text_of(error)}. Check user, password and virtual host in"
+            " broker_url, and what the user may do. Celery activities wait in Postgres until then; nothing else is"
+            " delayed."
+        )
     return (
         f"the broker {uri} cannot be reached, or does not answer: {_text_of(error)}. Celery activities wait in"
         " Postgres until it is back; nothing else is delayed."
     )
+
+
+def _is_locked_out(error: BaseException) -> bool:
+    if getattr(error, "reply_code", None) in _LOCKED_OUT:
+        return True
+    # Redis need not be installed.
+    return any(type(each).__name__ in _AUTHENTICATION for each in (error, error.__cause__))
 
 
 def explain_refusal(queue: str, error: BaseException) -> str:
@@ -196,8 +212,8 @@ def _flaw_of_broker(app: Celery) -> str | None:
         _ = connection.transport
     except (ImportError, AttributeError) as error:
         return (
-            f"the broker URL of the Celery app {app.main!r} needs something that is not installed here: {error}."
-            " Install it, as in pip install 'celery[redis]'."
+            f"the broker URL of the Celery app {app.main!r} needs something that is not installed here:"
+            f" {_text_of(error)}. Install it, as in pip install 'celery[{_extra_of(app)}]'."
         )
     except Exception as error:  # noqa: BLE001 - each parser fails in its own way
         return (
@@ -205,6 +221,12 @@ def _flaw_of_broker(app: Celery) -> str | None:
             " redis://host:6379/0 or amqp://user:password@host:5672//."
         )
     return None
+
+
+def _extra_of(app: Celery) -> str:
+    """Return the extra of Celery's package for a broker, which mostly has the name of its scheme."""
+    scheme = str(app.conf.broker_write_url or app.conf.broker_url or "").partition(":")[0].partition("+")[0]
+    return {"": "redis", "rediss": "redis", "sentinel": "redis", "SQS": "sqs"}.get(scheme, scheme)
 
 
 def _flaw_of_content(app: Celery) -> str | None:
@@ -215,6 +237,18 @@ def _flaw_of_content(app: Celery) -> str | None:
         f"accept_content of the Celery app {app.main!r} is {sorted(accepted)}: its workers would refuse Continuum's"
         " messages, which are JSON. Add 'json' to it; task_serializer may stay as it is."
     )
+
+
+def _flaw_of_routes(app: Celery) -> str | None:
+    """Return what is wrong with routes that Celery itself cannot read: whatever the app publishes fails then."""
+    try:
+        _ = app.amqp.router
+    except Exception as error:  # noqa: BLE001 - a user's own class may be behind each of them
+        return (
+            f"task_routes (or task_queues) of the Celery app {app.main!r} cannot be read: {_text_of(error)}. Write a"
+            " dict of names, a router function, or a list of those and of (pattern, route) pairs."
+        )
+    return None
 
 
 def _flaw_of_queue(queue: str) -> str | None:
@@ -245,4 +279,4 @@ def _is_psycopg2_green() -> bool:
 def _text_of(error: BaseException) -> str:
     if isinstance(error.__cause__, Exception):
         error = error.__cause__  # kombu wraps what happened in words of its own
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -76,7 +76,12 @@ def _of_workers(app: Celery, queues: Mapping[str, list[str]]) -> Iterator[Findin
         known: dict[str, Any] = ask.registered() or {}
         stats: dict[str, Any] = ask.stats() or {}
     if not consumed:
-        yield Finding("no-worker", "no Celery worker answers. Those of brokers without fan-out (SQS, files) never do.")
+        names = ",".join(sorted(queues)) or "…"
+        message = (
+            f"no Celery worker answers: start one with celery -A … worker -Q {names}. (Those of brokers without"
+            " fan-out, such as SQS, never answer.)"
+        )
+        yield Finding("no-worker", message)
         return
     served = {queue["name"] for each in consumed.values() for queue in each}
     for queue, activities in sorted(queues.items()):

@@ -8,12 +8,15 @@ from typing import Any
 
 import amqp
 import pytest
+import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from continuum.celery_executor.checks import (
     check_app,
     clock_findings,
     explain_refusal,
+    explain_unreachable,
     find_settings,
     pool_findings,
     uri_of,
@@ -62,6 +65,22 @@ def test_workers_that_would_refuse_json_are_refused(make_app: Make) -> None:
 @pytest.mark.parametrize("accepted", [["json"], ["application/json"], ["pickle", "JSON"]])
 def test_json_may_be_accepted_by_any_name(make_app: Make, accepted: list[str]) -> None:
     check_app(make_app(accept_content=accepted), queue="continuum_activities")
+
+
+def test_routes_that_celery_cannot_read_are_refused(make_app: Make) -> None:
+    app = make_app(task_routes=([print, {"queue": "no pair"}],))
+    with pytest.raises(ConfigError, match=r"task_routes .* of the Celery app 'checked' cannot be read: .*Write a dict"):
+        check_app(app, queue="continuum_activities")
+
+
+def test_the_extra_of_the_broker_is_named(make_app: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Celery) -> None:
+        raise ImportError("No module named 'boto3'")
+
+    monkeypatch.setattr("continuum.celery_executor.checks.connection_of", missing)
+    for broker, extra in (("sqs://", "sqs"), ("rediss://h", "redis"), ("sentinel://h", "redis"), ("mongodb://h", "m")):
+        with pytest.raises(ConfigError, match=rf"'boto3'\. Install it, as in pip install 'celery\[{extra}"):
+            check_app(make_app(broker), queue="continuum_activities")
 
 
 @pytest.mark.parametrize("queue", ["amq.mine", "a,b", " padded", "tab\there", "ä" * 128])
@@ -130,6 +149,25 @@ def test_a_refused_queue_is_explained(error: Exception, advice: str) -> None:
     assert advice in text
     assert "'orders'" in text
     assert "wait in Postgres" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (amqp.AccessRefused("ACCESS_REFUSED - Login was refused."), "Check user, password and virtual host"),
+        (amqp.NotAllowed("NOT_ALLOWED - vhost shop not found"), "Check user, password and virtual host"),
+        (redis.exceptions.AuthenticationError("Authentication required."), "Check user, password and virtual host"),
+        (OSError("Connection refused."), "cannot be reached, or does not answer: Connection refused. Celery"),
+    ],
+)
+def test_a_broker_that_is_away_and_one_that_lets_nobody_in_are_told_apart(error: Exception, advice: str) -> None:
+    wrapped = OperationalError("what kombu says")
+    wrapped.__cause__ = error
+    for each in (error, wrapped) if not isinstance(error, amqp.AMQPError) else (error,):
+        text = explain_unreachable("redis://localhost/0", each)
+        assert advice in text
+        assert ".." not in text
+        assert "wait in Postgres until" in text
 
 
 def test_passwords_are_not_shown(make_app: Make) -> None:

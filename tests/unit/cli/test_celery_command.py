@@ -189,7 +189,9 @@ def test_workers_and_their_pools_are_asked(reachable: Any) -> None:
     code, lines = checked("-A", SHOP + ":continuum")
     assert (code, codes(lines)["task-unknown"]) == (ExitCode.ERROR, "broken")
     reachable(queue="")
-    assert codes(checked("-A", SHOP + ":continuum")[1]) == {"no-worker": "warning"}
+    _, lines = checked("-A", SHOP + ":continuum")
+    assert codes(lines) == {"no-worker": "warning"}
+    assert "start one with celery -A … worker -Q bank" in lines[-1][2]
 
 
 def test_only_activities_of_the_executor_have_queues_there() -> None:
