@@ -72,6 +72,8 @@ class Keeper(Service):
     ) -> None:
         super().__init__()
         self._settings = settings
+        # After an outage the living have the time of a lease to say that they are (see the reaper).
+        self.longest_pause = min(self.longest_pause, settings.lease_ttl.total_seconds() / 6)
         self._open = journal
         self._hostname = hostname
         self._queues = queues

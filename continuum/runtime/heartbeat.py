@@ -43,6 +43,8 @@ class Heartbeat(Service):
         self._journal = journal
         self._lease = lease
         self._interval = interval.total_seconds()
+        # After an outage the living have the time of a lease to say that they are (see the reaper).
+        self.longest_pause = min(self.longest_pause, lease.ttl.total_seconds() / 6)
         self._turn_limit = turn_limit.total_seconds()
         self._silence = silence
         self._changed = changed

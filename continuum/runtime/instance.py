@@ -101,7 +101,13 @@ class Dispatcher:
             queues=tuple(settings.queues or ()),
             workflows=tuple(sorted({flow.name for flow in registry.workflows()})),
         )
-        self._reaper = Reaper(journal=journal, interval=settings.reap_interval, freed=self._freed)
+        self._reaper = Reaper(
+            journal=journal,
+            interval=settings.reap_interval,
+            freed=self._freed,
+            away_at=lambda: self._heartbeat.away_at,
+            patience=settings.lease_ttl,
+        )
         self._services: list[Service] = [
             self._heartbeat,
             self._reaper,

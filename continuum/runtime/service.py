@@ -6,7 +6,9 @@ growing pause, anything else is logged with its traceback and tried again.
 """
 
 import logging
+import math
 import threading
+import time
 
 from continuum.errors import JournalUnavailable
 
@@ -22,15 +24,19 @@ class Service:
     """A named loop on its own thread.
 
     Subclasses implement :meth:`run_once`. ``wake()`` cuts the present sleep short, from any thread.
+
+    :ivar away_at: when (monotonic) the journal was last found away.
     """
 
     name = "service"
+    longest_pause = _LONGEST_PAUSE
 
     def __init__(self) -> None:
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._pause = _FIRST_PAUSE
+        self.away_at = -math.inf
 
     def run_once(self) -> float | None:
         """Do what there is to do; return how many seconds to sleep at most, None to sleep until woken."""
@@ -71,11 +77,12 @@ class Service:
         try:
             delay = self.run_once()
         except JournalUnavailable as error:
+            self.away_at = time.monotonic()
             logger.warning("%s: the journal is away (%s); next try in %.1f s", self.name, error, self._pause)
         except Exception:
             logger.exception("%s: unexpected error; next try in %.1f s", self.name, self._pause)
         else:
             self._pause = _FIRST_PAUSE
             return delay
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(self._pause * 2, self.longest_pause)
         return pause
