@@ -128,7 +128,10 @@ def _run(life: CeleryLife, job: Job, keeper: Keeper | None, *, shield: Shield, u
         finally:
             if keeper is not None:
                 keeper.forget(job)
-        if not life.again or shield.late is not None or life.leaving is not None or time.monotonic() > until:
+        if not life.again:
+            return
+        if shield.late is not None or life.leaving is not None or time.monotonic() > until:
+            life.leave(job)
             return
         shield.sleep(_AGAIN)
         job = Job(job.task, job.worker, job.activity, life.heard)

@@ -82,6 +82,7 @@ class CeleryLife(AttemptLife):
         self.pause = 0.0
         self.leaving: BaseException | None = None
         self.again = False
+        self._begun = False
 
     # ------------------------------------------------------------------ the body
 
@@ -89,6 +90,7 @@ class CeleryLife(AttemptLife):
         self, attempt: Attempt, activity: ActivityDeclaration, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call a body; signals of the pool reach it, and nothing but it."""
+        self._begun = True
         with self._shield.lowered():
             if activity.is_async:
                 return Context().run(_call_async, attempt, activity.function, args, kwargs)
@@ -174,6 +176,17 @@ class CeleryLife(AttemptLife):
     def _accepted(self) -> None:
         self.word = "done" if self.error is None else "failed"
         self._journal.hint(Hint(HintKind.MAIL))
+
+    def leave(self, job: Job) -> None:
+        """Leave a job to others, the journal having been away too long. What has not begun is not counted."""
+        if self._begun:
+            return
+        try:
+            self._free(job)
+        except Exception as error:  # noqa: BLE001 - the journal is still away: it is missed here, or swept
+            logger.warning("%r could not be put back: %s", job, error)
+        else:
+            self.again = False
 
     # ------------------------------------------------------------------ as the owner of its job
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -348,6 +349,51 @@ def test_a_key_that_could_not_be_looked_up_is_looked_up_again(
     monkeypatch.setattr(tasks, "find_result", failing(2, tasks.find_result))
     assert celery_bench.deliver(ask).word == "done"
     assert ran == [1]
+
+
+def test_what_could_not_begin_is_put_back_uncounted(celery_bench: CeleryBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def charge() -> None: ...
+
+    celery_bench.declare(charge)
+    _, ask = celery_bench.ask("charge", key="order-1")
+    # Every pooled connection is in use, by bodies that keep theirs for longer than a lease.
+    monkeypatch.setattr(celery_bench.journal.tasks, "find_result", away)
+    assert celery_bench.deliver(ask).word == "put-back"
+    assert [(row.state, row.attempt) for row in celery_bench.rows()] == [(TaskState.AVAILABLE, 1)]
+
+
+def test_what_could_neither_begin_nor_be_put_back_is_left_to_be_missed(
+    celery_bench: CeleryBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def charge() -> None: ...
+
+    celery_bench.declare(charge)
+    _, ask = celery_bench.ask("charge", key="order-1")
+    for method in ("find_result", "put_back"):
+        monkeypatch.setattr(celery_bench.journal.tasks, method, away)
+    assert celery_bench.deliver(ask).word == "journal-away"
+    assert [row.state for row in celery_bench.rows()] == [TaskState.LEASED]
+
+
+def test_a_transaction_whose_body_has_run_is_not_put_back(
+    celery_bench: CeleryBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def charge(connection: Any) -> None: ...
+
+    celery_bench.declare(charge, transactional=True)
+    _, ask = celery_bench.ask("charge")
+    tasks = celery_bench.journal.tasks
+    real = tasks.transaction
+
+    @contextmanager
+    def lost(worker: WorkerId) -> Iterator[Any]:
+        with real(worker) as transaction:
+            yield transaction
+            away()
+
+    monkeypatch.setattr(tasks, "transaction", lost)
+    assert celery_bench.deliver(ask).word == "journal-away"
+    assert [row.state for row in celery_bench.rows()] == [TaskState.LEASED]
 
 
 def test_a_result_that_the_journal_refuses_fails_the_activity(
