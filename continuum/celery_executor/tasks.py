@@ -17,6 +17,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Retry
+from kombu.utils.encoding import safe_repr
 
 from continuum.celery_executor.binding import find_executor
 from continuum.celery_executor.delivery import deliver
@@ -78,6 +79,6 @@ def _run(task: ActivityTask, /, *args: Any, **_: Any) -> str:
         return verdict.word
     if verdict.word == "retry":
         pause = round(verdict.pause, 1)
-        message = f"attempt {ask.ref.attempt}: {verdict.error!r}; next attempt in {pause} s"
+        message = f"attempt {ask.ref.attempt}: {safe_repr(verdict.error)}; next attempt in {pause} s"
         raise Retry(message, exc=verdict.error, when=pause) from verdict.error
     raise verdict.error
