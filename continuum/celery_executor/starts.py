@@ -27,6 +27,7 @@ from continuum.errors import ConfigError, ContinuumError
 
 __all__ = ["StartTask", "register", "slot_of"]
 
+_DEFAULT: Final = "default"
 _LONGEST_PAUSE: Final = 300.0
 _WORDS: Final = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -65,11 +66,11 @@ def _start(
     *,
     idempotency_key: str | None = None,
     every: str | float | None = None,
-    instance: str = "default",
+    instance: str | None = None,
     namespace: str | None = None,
 ) -> str:
     """Start a run of a workflow; return its id."""
-    where = _instance(instance)
+    where = _instance(instance, app=task.app)
     key = idempotency_key
     if key is None and every is not None:
         key = f"{slot_of(every, task.app.now())} {_digest(args, kwargs)}"
@@ -87,13 +88,16 @@ def _start(
         raise task.retry(args=(workflow, args, kwargs), kwargs=again, exc=error, countdown=pause) from error
 
 
-def _instance(name: str) -> Continuum:
-    executor = find_executor(name)
+def _instance(name: str | None, *, app: Celery) -> Continuum:
+    """Return the instance of this name; if none is given, the app's only one, else the one named ``default``."""
+    executors = list_executors()
+    own = [executor for executor in executors if executor.attached is app]
+    executor = own[0] if name is None and len(own) == 1 else find_executor(name or _DEFAULT)
     if executor is None:
-        known = ", ".join(sorted({repr(each.instance.settings.name) for each in list_executors()})) or "none"
+        known = ", ".join(sorted({repr(each.instance.settings.name) for each in executors})) or "none"
         raise ConfigError(
-            f"{START_TASK_NAME}: no Continuum instance named {name!r} is loaded in this Celery worker. Loaded: {known}."
-            " Import the module that makes it, or pass instance=."
+            f"{START_TASK_NAME}: no Continuum instance named {name or _DEFAULT!r} is loaded in this Celery worker."
+            f" Loaded: {known}. Import the module that makes it, or pass instance=."
         )
     return executor.instance
 

@@ -52,6 +52,15 @@ def send(app: Celery, *args: Any, celery_id: str = "c-1", **kwargs: Any) -> Any:
         task.pop_request()
 
 
+def test_the_only_instance_of_the_app_need_not_be_named(app: Celery, continuum: Continuum) -> None:
+    run_id = send(app, "starts.report", ["eu"], instance=None)
+    assert continuum.get(run_id).workflow == "starts.report"
+    with Continuum("memory://another", name=f"{NAME}-2") as another:
+        another.init_celery(app)
+        with pytest.raises(ConfigError, match="no Continuum instance named 'default'.*Loaded: .*pass instance="):
+            send(app, "starts.report", ["eu"], instance=None)
+
+
 def test_it_starts_a_run_and_returns_its_id(app: Celery, continuum: Continuum) -> None:
     run = continuum.get(send(app, "starts.report", ["eu"], {"day": "2026-01-02T00:00:00+00:00"}))
     assert (run.workflow, run.namespace) == ("starts.report", "default")
