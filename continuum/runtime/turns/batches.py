@@ -68,10 +68,11 @@ class Batches:
     def clear(self) -> None:
         """Forget what waits; its slots were dropped."""
         self._waiting = []
-        self._settlement.again.clear()
+        self._settlement.clear()
 
     def send(self) -> None:
         """Send what waits, as far as lines are idle; the rest goes on gathering."""
+        self._settlement.come_due()
         again = self._settlement.again
         for wire in self.wires:
             if not again and not self._waiting:

@@ -5,8 +5,9 @@ For each run of a batch exactly one of these becomes true:
 =============================  =======================================================================
 its id is in the answer        acknowledge: hand out tasks, emit log lines, tell clients
 missing in the answer          inspect the row (owner, token, last_seq):
- – as expected                 somebody had the row locked, or a task claim is gone: send again, a few
-                               times, then reload the run and hand its local results in as messages
+ – as expected                 somebody had a row locked, or a task claim is gone: send again, a few
+                               times, after growing pauses (a transaction may stay open for an hour),
+                               then reload the run and hand its local results in as messages
  – mine, last_seq = new        an earlier send had landed: acknowledge
  – otherwise                   fenced: drop the run, hand in its local results
 the batch was refused          busy: send again; else halve it until the one run is found, and set
@@ -20,6 +21,7 @@ pool counts it as held, so that no reconcile starts the attempt again.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -42,6 +44,9 @@ __all__ = ["Settlement"]
 logger = logging.getLogger("continuum.runtime")
 
 _MOST_TRIES = 5
+# The first time something is sent again at once; then after a pause, and each later one is four times as long.
+_UNPAUSED_TRIES = 2
+_FIRST_PAUSE = 0.01
 # What `logging` refuses to have overwritten by a line's own fields.
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -64,9 +69,29 @@ class Settlement:
         self._lease = lease
         self._backoff = stuck_backoff
         self._lines: list[tuple[RunId, LogLine]] = []
+        self._later: list[tuple[float, Slot, Commit]] = []
         self.again: deque[list[Slot]] = deque()
         self.done: list[str] = []
         self.freed_tasks = False
+
+    @property
+    def retry_at(self) -> float | None:
+        """Monotonic time from which something is to be sent again; None if nothing waits for that."""
+        return min((at for at, _, _ in self._later), default=None)
+
+    def come_due(self) -> None:
+        """Move what was put off until now to ``again``."""
+        if self._later:
+            now = time.monotonic()
+            due = [(slot, commit) for at, slot, commit in self._later if at <= now]
+            self._later = [item for item in self._later if item[0] > now]
+            # Whatever else has happened to it meanwhile has been seen to.
+            self.again += [[slot] for slot, commit in due if slot.commit is commit]
+
+    def clear(self) -> None:
+        """Forget what was to be sent again."""
+        self.again.clear()
+        self._later.clear()
 
     # ------------------------------------------------------------------ answers
 
@@ -180,8 +205,11 @@ class Settlement:
             self._acknowledge(slot)
         elif last_seq != commit.seen or slot.tries >= _MOST_TRIES:
             self._reload(slot)
-        else:
+        elif slot.tries < _UNPAUSED_TRIES:
             self.again.append([slot])
+        else:
+            pause = _FIRST_PAUSE * 4 ** (slot.tries - _UNPAUSED_TRIES)
+            self._later.append((time.monotonic() + pause, slot, commit))
 
     def _reload(self, slot: Slot) -> None:
         token = slot.token

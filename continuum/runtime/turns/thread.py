@@ -287,10 +287,10 @@ class Turns:
                 timeout = min(timeout, max(0.0, (due - self._journal.clock.now_us()) / 1e6))
         if self._leaving.begun:
             timeout = min(timeout, _DRAIN_PAUSE)
-        listener = self._listener
-        for reopen_at in (*(wire.reopen_at for wire in self._wires), listener.reopen_at, listener.rested_at):
-            if reopen_at is not None:
-                timeout = min(timeout, max(0.0, reopen_at - now))
+        listener, again_at = self._listener, self._settlement.retry_at
+        for at in (*(wire.reopen_at for wire in self._wires), listener.reopen_at, listener.rested_at, again_at):
+            if at is not None:
+                timeout = min(timeout, max(0.0, at - now))
         return timeout
 
     def _take_results(self) -> None:
