@@ -21,6 +21,9 @@ __all__ = ["CHUNK", "Composer", "Letter", "QueueRefusedError", "Wire", "WireBrok
 CHUNK: Final = 200
 # A message may be claimed long after its task was offered anew, which does no harm; after this it is only in the way.
 _EXPIRES_AFTER_DEADLINES: Final = 10
+# Whatever the shop does with its own messages: RabbitMQ confirms a persistent one when it is on disk, 20 ms later, and
+# all that a restart of the broker loses is published again from Postgres. A route may say otherwise.
+_DELIVERY_MODE: Final = "transient"
 # A power of two that outgrows any deadline.
 _MOST_DOUBLINGS: Final = 20
 
@@ -95,7 +98,6 @@ class Composer:
         self._as_task = app.amqp.as_task_v2
         self._deadline = deadline
         self._events = bool(app.conf.task_send_sent_event)
-        self._delivery_mode = app.conf.task_default_delivery_mode
         self._compression = app.conf.task_compression
         self._origin = anon_nodename()
 
@@ -129,7 +131,7 @@ class Composer:
         headers, properties, event = message.headers, message.properties, message.sent_event
         if route.headers:
             headers.update(route.headers)
-        properties["delivery_mode"] = maybe_delivery_mode(route.delivery_mode or self._delivery_mode)
+        properties["delivery_mode"] = maybe_delivery_mode(route.delivery_mode or _DELIVERY_MODE)
         properties["expiration"] = deadline / timedelta(seconds=1) * _EXPIRES_AFTER_DEADLINES
         properties["compression"] = route.compression or self._compression
         properties["priority"] = route.priority or 0
