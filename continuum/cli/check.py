@@ -99,6 +99,10 @@ def _of_workers(instance: Continuum) -> Line:
     if not alive:
         return Line("workers", Grade.WARNING, "none is running: start `continuum-dispatcher -A yourapp`")
     hosts = ", ".join(sorted({worker.hostname for worker in alive}))
+    if not any(worker.turns for worker in alive):
+        # Those of executors alone look well, and nothing begins.
+        text = f"no dispatcher is running, only {len(alive)} for activities, on {hosts}"
+        return Line("workers", Grade.WARNING, f"{text}: start `continuum-dispatcher -A yourapp`")
     return Line("workers", Grade.GOOD, f"{len(alive)} hold a lease (dispatchers, and what executors run), on {hosts}")
 
 

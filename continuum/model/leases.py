@@ -67,7 +67,10 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """A worker row as an operator sees it. Times are microseconds since the epoch."""
+    """A worker row as an operator sees it. Times are microseconds since the epoch.
+
+    :ivar turns: whether it knows workflows to turn: a dispatcher, and no worker of an executor.
+    """
 
     id: WorkerId
     hostname: str
@@ -75,6 +78,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     started_at: int
     expires_at: int
     alive: bool
+    turns: bool = True
 
 
 class Reaped(msgspec.Struct, frozen=True):

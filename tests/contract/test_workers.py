@@ -19,8 +19,15 @@ def test_a_registered_worker_is_listed_with_its_lease(desk: Desk) -> None:
     desk.journal.workers.register(WorkerInfo(worker, "höst-1", 17, HOUR, ("default",), ("order",)))
     [record] = desk.journal.workers.list_workers()
     assert (record.id, record.hostname, record.pid, record.alive) == (worker, "höst-1", 17, True)
+    assert record.turns
     assert before <= record.started_at <= desk.now_us()
     assert record.expires_at - record.started_at == pytest.approx(HOUR_US, abs=1_000_000)
+
+
+def test_a_worker_that_knows_no_workflow_turns_none(desk: Desk) -> None:
+    desk.journal.workers.register(WorkerInfo(new_worker_id(), "celery@höst-1", 17, HOUR, ("default",)))
+    [record] = desk.journal.workers.list_workers()
+    assert not record.turns
 
 
 def test_a_heartbeat_prolongs_the_lease(desk: Desk) -> None:

@@ -164,6 +164,7 @@ class WorkerRow(msgspec.Struct):
     pid: int
     started_at: int
     expires_at: int
+    turns: bool
 
 
 class EarsRow(msgspec.Struct):

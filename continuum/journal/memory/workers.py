@@ -26,7 +26,7 @@ class MemoryWorkers:
         check_text("the host name", info.hostname)
         with self._store.lock:
             now = self._store.now()
-            row = WorkerRow(info.id, info.hostname, info.pid, now, now + micros(info.ttl))
+            row = WorkerRow(info.id, info.hostname, info.pid, now, now + micros(info.ttl), bool(info.workflows))
             self._store.workers[info.id] = row
 
     def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
@@ -124,7 +124,9 @@ class MemoryWorkers:
         with self._store.lock:
             now = self._store.now()
             return [
-                WorkerRecord(row.id, row.hostname, row.pid, row.started_at, row.expires_at, row.expires_at > now)
+                WorkerRecord(
+                    row.id, row.hostname, row.pid, row.started_at, row.expires_at, row.expires_at > now, row.turns
+                )
                 for row in self._store.workers.values()
             ]
 

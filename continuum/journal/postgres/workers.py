@@ -39,7 +39,8 @@ LIST: Final = Statement(
     "workers",
     """
     select id, hostname, pid, (extract(epoch from started_at) * 1000000)::bigint,
-           (extract(epoch from expires_at) * 1000000)::bigint, expires_at > clock_timestamp()
+           (extract(epoch from expires_at) * 1000000)::bigint, expires_at > clock_timestamp(),
+           cardinality(workflows) > 0
     from continuum_workers order by started_at, id
     """,
 )

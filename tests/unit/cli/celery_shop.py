@@ -28,6 +28,11 @@ app.conf.task_routes = {"celery_shop.charge": {"queue": "bank"}}
 charge_order = activity.from_celery(charge)
 
 
+@activity(name="celery_shop.pack")
+def pack(text: str) -> str:
+    return text
+
+
 @activity(name="celery_shop.stamp", executor="local")
 def stamp(text: str) -> str:
     return text

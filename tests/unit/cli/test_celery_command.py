@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.metadata import entry_points
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ from continuum.cli.celery_command import continuum as celery_command
 from continuum.cli.shell import ExitCode
 from continuum.cli.supervisor import Supervisor
 from continuum.journal.memory.journal import MemoryJournal
+from continuum.model.ids import new_worker_id
+from continuum.model.leases import WorkerInfo
 from tests.support.eventually import eventually
 from tests.unit.cli import celery_shop
 from tests.unit.cli.celery_shop import URL, app, bare, several
@@ -175,6 +178,19 @@ def test_a_broker_that_is_away_is_broken_and_its_password_is_not_shown() -> None
     assert lines[-1][1] == "broken"
     assert lines[-1][2].startswith("broker-unreachable: the broker redis://:**@127.0.0.1:1/0 cannot be reached")
     assert "secret" not in str(lines)
+
+
+def test_celery_workers_alone_do_not_pass_for_dispatchers() -> None:
+    journal = celery_shop.continuum.journal
+    celery_worker = WorkerInfo(new_worker_id(), "celery@here", 17, timedelta(minutes=1), ("bank",))
+    journal.workers.register(celery_worker)
+    _, lines = checked("-A", SHOP + ":continuum")
+    [(_, grade, text)] = [line for line in lines if line[0] == "workers"]
+    assert grade == "warning"
+    assert text.startswith("no dispatcher is running, only 1 for activities, on celery@here: start `continuum-disp")
+    journal.workers.register(WorkerInfo(new_worker_id(), "here", 18, timedelta(minutes=1), (), ("celery_shop.order",)))
+    _, lines = checked("-A", SHOP + ":continuum")
+    assert ("workers", "ok") in [(subject, grade) for subject, grade, _ in lines]
 
 
 def test_workers_and_their_pools_are_asked(reachable: Any) -> None:
