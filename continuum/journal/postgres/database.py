@@ -78,6 +78,11 @@ UNSET: Final = "; ".join(
 LINE_LOCK_TIMEOUT: Final = "set lock_timeout = '1s';"
 STORE_LOCK_TIMEOUT: Final = "set lock_timeout = '10s';"
 
+# The kernel probes only a connection that is idle. What was sent and not acknowledged it sends again, for a quarter of
+# an hour, unless told otherwise: a host that vanishes under a heartbeat would hold its sender for that long.
+_KNOWN_SINCE: Final = 120_000  # the libpq that learned the word
+PATIENCE_WITH_PEERS: Final = {"tcp_user_timeout": 60_000} if psycopg2.extensions.libpq_version() >= _KNOWN_SINCE else {}
+
 POOL_SIZE: Final = 8  # sessions kept; more are opened when more threads ask at the same moment
 POOL_OVERFLOW: Final = 24
 POOL_PATIENCE: Final = 30.0  # seconds a thread waits for one
@@ -250,6 +255,7 @@ class Database:
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
+            **PATIENCE_WITH_PEERS,
             "connect_timeout": CONNECT_TIMEOUT,
             **arguments,
             "application_name": f"{self._application_name} {role}",

@@ -249,3 +249,11 @@ def test_a_line_refuses_what_cannot_be_written_down_without_sending_it(desk: Des
         assert line.request is None
         line.send(InspectRequest(()))
         assert line.wait(20) is not None
+
+
+def test_a_host_that_vanishes_under_a_statement_is_found_within_a_minute(fragile: Desk) -> None:
+    # Keepalives do not see to it: the kernel probes idle connections only.
+    database: Any = fragile.journal._database  # type: ignore[attr-defined]
+    with closing(database.connect("test")) as pinned, database.session() as pooled:
+        for connection in (pinned, pooled.connection):
+            assert connection.info.dsn_parameters["tcp_user_timeout"] == "60000"
