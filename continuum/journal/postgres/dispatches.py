@@ -30,6 +30,7 @@ from continuum.journal.postgres.task_rows import (
     ALIVE,
     MICROSECOND,
     MINE,
+    REFS,
     TASK,
     THIS,
     claim_of,
@@ -58,9 +59,6 @@ __all__ = [
 
 _ONE: Final = timedelta(microseconds=1)
 _AT_US: Final = "(extract(epoch from {}) * 1000000)::bigint"
-# The refs of a call, each of which finds its row by the key, in order of the key.
-_REFS: Final = """(select * from unnest({runs}::uuid[], {commands}::int[], {attempts}::int[])
-                   d(run_id, command, attempt) order by run_id, command)"""
 
 # As `claim_tasks`, with room for queues that are not named. Each dispatch doubles the deadline, up to the longest. The
 # last row is always there: whether more are due, and when the next one will be.
@@ -119,7 +117,7 @@ CLAIM_DISPATCHED: Final = Statement(
     f"""
     with picked as materialized (
         select v.run_id, v.command, clock_timestamp() as begun
-        from {_REFS.format(runs="$2", commands="$3", attempts="$4")} d
+        from {REFS.format(runs="$2", commands="$3", attempts="$4")} d
         cross join lateral (
             select t.run_id, t.command from continuum_tasks t
             where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt
@@ -170,7 +168,7 @@ DEFER: Final = Statement(
     "defer",
     f"""
     with picked as materialized (
-        select v.run_id, v.command from {_REFS.format(runs="$1", commands="$2", attempts="$3")} d
+        select v.run_id, v.command from {REFS.format(runs="$1", commands="$2", attempts="$3")} d
         cross join lateral (
             select t.run_id, t.command from continuum_tasks t
             where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and t.state = 'dispatched'

@@ -107,6 +107,7 @@ LOCK_TIP: Final = Statement(
     for no key update of t
     """,
 )
+# It waits for task rows, and so takes them in order of their key: see the invariant of `task_rows`.
 TERMINATE: Final = Statement(
     "terminate",
     f"""
@@ -121,8 +122,10 @@ TERMINATE: Final = Statement(
     ), said as (
         insert into continuum_events (run_id, seq, type, payload, at_us)
         select id, last_seq, 'run_terminated', $2::json, {_NOW_US} from ended
+    ), tasks as materialized (
+        select t.command from continuum_tasks t where t.run_id = $1::uuid order by t.command for update
     )
-    delete from continuum_tasks where run_id = $1::uuid
+    delete from continuum_tasks t using tasks x where t.run_id = $1::uuid and t.command = x.command
     """,
 )
 

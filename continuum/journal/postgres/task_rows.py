@@ -21,6 +21,7 @@ __all__ = [
     "ALIVE",
     "MICROSECOND",
     "MINE",
+    "REFS",
     "TASK",
     "THIS",
     "claim_of",
@@ -39,6 +40,9 @@ TASK: Final = """t.run_id, t.command, t.attempt, t.activity, t.arguments::text, 
 # Checked, not searched for: `is not distinct from` keeps the planner from walking all a worker has claimed.
 MINE: Final = "t.claimed_by is not distinct from $1::uuid and t.state = 'leased'"
 THIS: Final = f"t.run_id = $2::uuid and t.command = $3::int and t.attempt = $4::int and {MINE}"
+# The refs of a call, each of which finds its row by the key, in order of the key.
+REFS: Final = """(select * from unnest({runs}::uuid[], {commands}::int[], {attempts}::int[])
+                   d(run_id, command, attempt) order by run_id, command)"""
 # Not locked: a worker that dies between this and the commit leaves what it took to the sweep, which goes by "the holder
 # does not exist" and is repeated; the lock would only save a pass of it, and cost a write of the worker's row.
 ALIVE: Final = "exists (select 1 from continuum_workers w where w.id = $1::uuid and w.expires_at > clock_timestamp())"

@@ -21,6 +21,7 @@ from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.task_rows import (
     MICROSECOND,
     MINE,
+    REFS,
     TASK,
     THIS,
     claim_of,
@@ -127,9 +128,16 @@ HELD: Final = Statement(
 PUT_BACK: Final = Statement(
     "put_back",
     f"""
+    with picked as materialized (
+        select v.run_id, v.command from {REFS.format(runs="$2", commands="$3", attempts="$4")} d
+        cross join lateral (
+            select t.run_id, t.command from continuum_tasks t
+            where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and {MINE}
+            for update
+        ) v
+    )
     update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null
-    from unnest($2::uuid[], $3::int[], $4::int[]) d(run_id, command, attempt)
-    where t.run_id = d.run_id and t.command = d.command and t.attempt = d.attempt and {MINE}
+    from picked p where t.run_id = p.run_id and t.command = p.command
     returning 1
     """,
 )

@@ -254,3 +254,28 @@ def test_a_heartbeat_is_not_held_up_by_a_claim_in_flight(desk: Desk, connect: Co
 
 def _opened(desk: Desk) -> Any:
     return closing(desk.journal.open_line())
+
+
+@pytest.mark.parametrize("what", ["put back", "terminated"])
+def test_who_waits_for_task_rows_takes_them_in_order_of_their_key(
+    desk: Desk, connect: Connect, sql: Sql, what: str
+) -> None:
+    """The others do, and two that wait in different orders wait for each other."""
+    worker = desk.make_worker()
+    run = with_tasks(desk, worker, 1, 2)
+    claimed = sorted(desk.take(worker), key=lambda task: -task.command)
+    # The row of the first command comes last in the table.
+    sql("update continuum_tasks set heartbeat_at = now() where run_id = %s and command = 1", run.run_id)
+    calls: dict[str, Callable[[], object]] = {
+        "put back": lambda: desk.journal.tasks.put_back(worker, claimed),
+        "terminated": lambda: desk.journal.runs.terminate(run.run_id, namespace=None, reason="enough"),
+    }
+    holder = lock_task(connect, run.run_id, 1)
+    thread = threading.Thread(target=calls[what])
+    thread.start()
+    eventually(lambda: sql("select 1 from pg_locks where not granted"))
+    free = "select command from continuum_tasks where run_id = %s for update skip locked"
+    assert sql(free, run.run_id) == [(2,)]
+    holder.rollback()
+    thread.join(20)
+    assert not thread.is_alive()
