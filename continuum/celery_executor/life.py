@@ -5,6 +5,7 @@ before the Celery task returns (:mod:`~.reports`), and a body may be ended from 
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -33,6 +34,8 @@ from continuum.telemetry.probes import probe
 __all__ = ["CeleryLife"]
 
 logger = logging.getLogger("continuum.celery")
+
+_FELL_OUT: Final = 1
 
 # Heartbeats are written at most this often.
 _HEARTBEATS: Final = 1.0
@@ -91,10 +94,17 @@ class CeleryLife(AttemptLife):
     ) -> Any:
         """Call a body; signals of the pool reach it, and nothing but it."""
         self._begun = True
-        with self._shield.lowered():
-            if activity.is_async:
-                return Context().run(_call_async, attempt, activity.function, args, kwargs)
-            return super().call_body(attempt, activity, args, kwargs)
+        process = os.getpid()
+        try:
+            with self._shield.lowered():
+                if activity.is_async:
+                    return Context().run(_call_async, attempt, activity.function, args, kwargs)
+                return super().call_body(attempt, activity, args, kwargs)
+        finally:
+            if os.getpid() != process:
+                # Forked by the body, and fallen out of it: it would report the attempt of a body that still runs, and
+                # go on as a second child on the pool's pipes.
+                os._exit(_FELL_OUT)
 
     def heard(self, job: Job) -> None:
         """Write a heartbeat of the body, unless the last one was written a moment ago."""

@@ -1,6 +1,7 @@
 """A message is delivered: claimed, run, reported; and ends with a word whatever it was."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -304,6 +305,24 @@ def test_a_bug_of_the_driver_at_the_claim_is_not_celerys_business(
     _, ask = celery_bench.ask("<lambda>")
     monkeypatch.setattr(celery_bench.journal.tasks, "claim_dispatched", broken)
     assert celery_bench.deliver(ask).word == "journal-away"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_process_that_a_body_forks_does_not_report_its_attempt(celery_bench: CeleryBench) -> None:
+    process = os.getpid()
+
+    def charge() -> int:
+        forked = os.fork()
+        if forked == 0:
+            sys.exit(3)  # and not os._exit(), as it should
+        return os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1])
+
+    try:
+        assert celery_bench.run(charge).word == "done"
+    finally:
+        if os.getpid() != process:
+            os._exit(9)
+    assert celery_bench.letters() == [("activity_completed", 0, "1")]
 
 
 # ------------------------------------------------------------------ the journal is away later

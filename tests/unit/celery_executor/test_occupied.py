@@ -79,6 +79,7 @@ def test_without_a_page_nobody_says_anything(monkeypatch: pytest.MonkeyPatch) ->
         assert occupied.occupied("shop") == frozenset()
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_is_read_by_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(occupied, "current_process", lambda: SimpleNamespace(index=7))
     told, go = os.pipe(), os.pipe()
