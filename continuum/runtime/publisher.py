@@ -84,7 +84,9 @@ class Publisher:
             self._pending.append(self._arrived.popleft())
         if any(entry.gone for entry in self._pending):
             self._pending = deque(entry for entry in self._pending if not entry.gone)
-        most = 1 if self._one_by_one else _MOST_AT_ONCE
+        # A broker that is down is tried with one: of what it keeps without saying so (a memory alarm), there is as
+        # much again with every try.
+        most = 1 if self._one_by_one or not self._belief.up else _MOST_AT_ONCE
         return [self._pending[number] for number in range(min(most, len(self._pending)))]
 
     def _publish(self, batch: list[Underway]) -> bool:

@@ -52,6 +52,16 @@ def test_a_broker_that_is_down_is_tried_after_growing_pauses(bench: OutboxBench)
     assert pauses[4] > 4 * pauses[0] / 2
 
 
+def test_a_broker_that_is_down_is_tried_with_one_message(bench: OutboxBench) -> None:
+    bench.transport.down = True
+    bench.submit(*[fake_order(n) for n in range(1, 6)])
+    bench.run()
+    bench.transport.down = False
+    bench.pass_time(1)
+    bench.run()
+    assert bench.transport.batches == [1, 4]
+
+
 def test_an_outage_is_reported_once_when_it_begins_and_once_when_it_ends(
     bench: OutboxBench, caplog: pytest.LogCaptureFixture
 ) -> None:
