@@ -13,17 +13,22 @@ because raising ``Retry`` publishes nothing (``Task.retry`` does, before it rais
 nothing to reject, and nothing is stored under ``ignore_result``. Exceptions that Celery would act upon are wrapped.
 """
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 from celery import Celery, Task
 from celery.exceptions import Retry
 from kombu.utils.encoding import safe_repr
 
-from continuum.celery_executor.binding import find_executor
+from continuum.celery_executor.binding import find_executor, list_executors
 from continuum.celery_executor.delivery import deliver
 from continuum.celery_executor.messages import TASK_NAME, parse_args
 
 __all__ = ["ActivityTask", "register"]
+
+logger = logging.getLogger("continuum.celery")
+
+_warned: Final[set[str]] = set()
 
 
 class ActivityTask(Task):  # type: ignore[misc] # Celery has no types
@@ -73,6 +78,7 @@ def _run(task: ActivityTask, /, *args: Any, **_: Any) -> str:
         return "unknown-message"
     executor = find_executor(ask.instance)
     if executor is None:
+        _warn_of_stranger(ask.instance)
         return "unknown-instance"
     verdict = deliver(executor, ask, task.request)
     if verdict.error is None:
@@ -82,3 +88,18 @@ def _run(task: ActivityTask, /, *args: Any, **_: Any) -> str:
         message = f"attempt {ask.ref.attempt}: {safe_repr(verdict.error)}; next attempt in {pause} s"
         raise Retry(message, exc=verdict.error, when=pause) from verdict.error
     raise verdict.error
+
+
+def _warn_of_stranger(name: str) -> None:
+    """Say it once: the task waits for its deadline, may come here again then, and nobody would know why."""
+    if name in _warned:
+        return
+    _warned.add(name)
+    known = ", ".join(sorted({repr(each.instance.settings.name) for each in list_executors()})) or "none"
+    logger.warning(
+        "a message of the Continuum instance %r came to this Celery worker, which has %s. Its task is offered again"
+        " later. Import the module that makes that instance here, or keep the apps apart: instances of different names"
+        " may share neither a queue nor a database schema (queue=…, schema=…).",
+        name,
+        known,
+    )
