@@ -316,6 +316,8 @@ class Dispatcher:
     def _freed(self) -> None:
         self._turns.mailed()
         self._offer_work()
+        # A task out of attempts has left mail, for a run that anybody may hold.
+        self._journal.hint(Hint(HintKind.MAIL))
         self._journal.hint(Hint(HintKind.START))
         self._journal.hint(Hint(HintKind.TASKS))
 
