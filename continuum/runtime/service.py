@@ -70,6 +70,8 @@ class Service:
     def _loop(self) -> None:
         while not self._stopping.is_set():
             self._bell.clear()
+            if self._stopping.is_set():
+                break  # said between the two lines above: its ring is lost
             delay = self._guarded_pass()
             self._bell.wait(delay)
 
