@@ -19,6 +19,7 @@ from celery.local import PromiseProxy, Proxy
 from kombu.utils.imports import symbol_by_name
 
 from continuum.celery_executor.binding import list_executors
+from continuum.celery_executor.messages import TASK_NAME
 from continuum.errors import DeclarationError
 
 __all__ = ["Source", "read_source"]
@@ -143,6 +144,9 @@ def _finder(function: Any, name: str | None) -> Callable[[], CeleryTask]:
 
 
 def _shop_app() -> Celery | None:
+    carrier = _state.get_current_worker_task()
+    if carrier is not None and carrier.name == TASK_NAME:
+        return carrier.app  # the message came to this app's worker; a process may have others
     current = _state._tls.current_app  # noqa: SLF001 - asking for the current app would make one
     attached = [executor.attached for executor in list_executors() if executor.attached is not None]
     return current or (attached[-1] if attached else None) or _state.default_app or _only_app()

@@ -13,7 +13,8 @@ import pytest
 from celery import Celery, Task, _state, current_app, current_task, shared_task
 from pydantic import BaseModel
 
-from continuum import activity
+from continuum import Continuum, activity
+from continuum.celery_executor import sources, tasks
 from continuum.errors import DeclarationError
 from continuum.model.policies import Retry
 from tests.support.adapted import perform
@@ -163,7 +164,11 @@ def test_the_task_sees_a_request_and_itself_as_the_current_task(app: Celery) -> 
     assert _state.get_current_task() is None
 
 
-def test_a_shared_task_runs_with_the_shops_app_on_a_thread_without_one(app: Celery) -> None:
+def test_a_shared_task_runs_with_the_shops_app_on_a_thread_without_one(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "list_executors", list)  # those of other tests
+
     @shared_task(name="t.shared", bind=True)
     def task(self: Any) -> Any:
         return self.app.main
@@ -175,6 +180,27 @@ def test_a_shared_task_runs_with_the_shops_app_on_a_thread_without_one(app: Cele
     thread.start()
     thread.join()
     assert found == ["shop"]
+
+
+def test_of_several_apps_a_shared_task_runs_with_the_one_whose_worker_has_the_message(app: Celery) -> None:
+    @shared_task(name="t.shared_by_two", bind=True)
+    def task(self: Any) -> Any:
+        return self.app.main
+
+    other = Celery("other", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    tasks.register(app)
+    step = activity.from_celery(task)
+    with Continuum("memory://two", executor="celery").init_celery(app), Continuum("memory://two") as second:
+        second.init_celery(other)
+        carrier = app.tasks["continuum.activity"]
+        carrier.push_request(called_directly=False)
+        _state._task_stack.push(carrier)
+        try:
+            assert perform(step) == "shop"
+        finally:
+            _state._task_stack.pop()
+            carrier.pop_request()
+    other.close()
 
 
 def test_outside_an_attempt_just_the_function_runs(app: Celery) -> None:
