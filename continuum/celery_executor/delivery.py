@@ -51,6 +51,9 @@ logger = logging.getLogger("continuum.celery")
 _UNKNOWN_DELAY: Final = timedelta(seconds=4)
 _UNKNOWN_JITTER: Final = timedelta(seconds=2)
 _AGAIN: Final = 0.2
+_TRIES: Final = 15
+# Leases for which an outcome is reported again and again: five minutes, unless the lease is set otherwise.
+_PATIENCE: Final = 10
 _warned: Final[set[str]] = set()
 
 
@@ -82,8 +85,12 @@ def deliver(executor: CeleryExecutor, ask: Ask, request: Any) -> Verdict:
             activity = _find_activity(executor, ask.activity)
             if activity is None:
                 return _pass_on(journal, ask)
-            claimed = journal.tasks.claim_dispatched(WorkerId(worker), [ask.ref])
         except Exception as error:  # noqa: BLE001 - Celery is not to make an attempt of it
+            return _unclaimed(ask, error)
+        try:
+            claimed = journal.tasks.claim_dispatched(WorkerId(worker), [ask.ref])
+        except Exception as error:  # noqa: BLE001 - as above
+            _take_back(journal, WorkerId(worker), ask, shield)
             return _unclaimed(ask, error)
         if not claimed:
             return Verdict("stale")
@@ -92,9 +99,9 @@ def deliver(executor: CeleryExecutor, ask: Ask, request: Any) -> Verdict:
         probe("delivery.claimed")
         (task,) = claimed
         settings = instance.settings
-        patience = settings.lease_ttl.total_seconds()
+        lease = settings.lease_ttl.total_seconds()
         what = f"attempt {task.attempt} of {task.activity} (run {task.run_id}, command {task.command})"
-        reports = InlineReports(what, shield=shield, patience=patience)
+        reports = InlineReports(what, shield=shield, patience=lease * _PATIENCE)
         keeper = find_keeper(settings.name)
         life = CeleryLife(
             journal,
@@ -106,7 +113,7 @@ def deliver(executor: CeleryExecutor, ask: Ask, request: Any) -> Verdict:
             since=since,
             max_result_bytes=settings.max_payload_bytes,
         )
-        _run(life, Job(task, WorkerId(worker), activity, life.heard), keeper, shield=shield, until=since + patience)
+        _run(life, Job(task, WorkerId(worker), activity, life.heard), keeper, shield=shield, until=since + lease)
         leaving = life.leaving or reports.leaving
     if leaving is not None:
         raise leaving
@@ -159,6 +166,20 @@ def _pass_on(journal: Journal, ask: Ask) -> Verdict:
     if journal.tasks.defer([ask.ref], delay=delay):
         journal.hint(Hint(HintKind.TASKS))
     return Verdict("unknown-activity")
+
+
+def _take_back(journal: Journal, worker: WorkerId, ask: Ask, shield: Shield) -> None:
+    """Free what may have been claimed without our hearing of it: nothing has begun, so no attempt is to be counted."""
+    for _ in range(_TRIES):
+        try:
+            if journal.tasks.put_back(worker, [ask.ref]):
+                journal.hint(Hint(HintKind.TASKS))
+        except ContinuumError:
+            shield.sleep(_AGAIN)
+            if shield.late is not None:
+                return
+        else:
+            return
 
 
 def _unclaimed(ask: Ask, error: Exception) -> Verdict:

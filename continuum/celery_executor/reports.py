@@ -1,10 +1,9 @@
 """Here lives telling the journal, from a process that has nobody to do it later: at once, and again while it is away.
 
 A Celery task must not return before the journal has heard of it, or a warm shutdown would end the process in between.
-So reports are made where they arise, with pauses, for as long as a lease can live without a heartbeat. After that
-somebody else has been given the task, or will be as soon as the database is back: whoever is dead is swept, and what a
-living worker holds without running it is found by its keeper. Success is accepted late, so waiting longer could win
-something; but the slot is needed, and the body's effect is safe under an idempotency key.
+So reports are made where they arise, with pauses, for several leases: after an outage nobody is buried before the
+living had time to beat, so the claim is probably still good, and a success is accepted even late. After that the
+slot is needed: whoever is dead is swept, and what a living worker holds without running it is found by its keeper.
 """
 
 import logging

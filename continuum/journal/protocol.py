@@ -223,7 +223,7 @@ class Tasks(Protocol):
     def held(self, worker: WorkerId) -> list[ClaimedTask]:
         """Return every task this worker has claimed."""
 
-    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
+    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask | TaskRef]) -> int:
         """Free claimed tasks that have not begun, at the same attempt; return how many."""
 
     def transaction(self, worker: WorkerId) -> AbstractContextManager[TransactionalTask]:

@@ -11,7 +11,7 @@ from continuum.journal.memory.task_rows import LOCAL, TaskRow
 from continuum.model.events import EventType
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId
-from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord, TaskState
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord, TaskRef, TaskState
 
 __all__ = ["MemoryTasks"]
 
@@ -95,7 +95,7 @@ class MemoryTasks(MemoryDispatches):
             rows = self._store.all_tasks()
             return [row.claimed() for row in rows if row.claimed_by == worker and row.state == TaskState.LEASED]
 
-    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
+    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask | TaskRef]) -> int:
         """Free tasks that have not begun."""
         count = 0
         with self._store.lock:
@@ -148,7 +148,7 @@ class MemoryTasks(MemoryDispatches):
                 row.held = False
             transaction.ended.clear()
 
-    def _claimed(self, worker: WorkerId, task: ClaimedTask | TaskOutcome) -> TaskRow | None:
+    def _claimed(self, worker: WorkerId, task: ClaimedTask | TaskOutcome | TaskRef) -> TaskRow | None:
         return self._store.claimed_task(worker, task.run_id, task.command, task.attempt)
 
 

@@ -32,7 +32,7 @@ from continuum.journal.postgres.task_rows import (
 from continuum.journal.protocol import TransactionalTask
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId
-from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord
+from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRecord, TaskRef
 from continuum.telemetry.probes import probe
 
 __all__ = ["CLAIM_TASKS", "FINISH", "HELD", "OF_RUN", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
@@ -220,7 +220,7 @@ class PostgresTasks(PostgresDispatches):
         """Return the worker's claims."""
         return [read_task(row, self._payloads) for row in self._database.run(HELD, text(worker))]
 
-    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask]) -> int:
+    def put_back(self, worker: WorkerId, tasks: Sequence[ClaimedTask | TaskRef]) -> int:
         """Free tasks that have not begun."""
         if not tasks:
             return 0

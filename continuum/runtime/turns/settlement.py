@@ -229,8 +229,8 @@ class Settlement:
             self._desk.consumed(commit.consumed)
             for message_id in commit.consumed:
                 letter = slot.mail.pop(message_id, None)
-                if letter is not None and letter.command is not None:
-                    self._outlets.arrived(slot.run_id, letter.command)
+                if letter is not None and letter.command is not None and letter.run_id is not None:
+                    self._outlets.arrived(letter.run_id, letter.command)
         self.forget_flown(slot)
         if self._outlets.acknowledged(commit):
             self.freed_tasks = True

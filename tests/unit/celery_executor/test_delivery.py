@@ -295,6 +295,31 @@ def test_a_database_that_is_away_at_the_claim_leaves_the_row(
     assert celery_bench.row(run).state == TaskState.DISPATCHED
 
 
+def test_a_claim_whose_answer_was_lost_is_put_back_uncounted(
+    celery_bench: CeleryBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    celery_bench.declare(lambda: None)
+    run, ask = celery_bench.ask("<lambda>")
+    tasks = celery_bench.journal.tasks
+    claim, put_back, refused = tasks.claim_dispatched, tasks.put_back, []
+
+    def lost(*arguments: Any) -> Any:
+        assert claim(*arguments)
+        away()
+
+    def away_at_first(*arguments: Any) -> int:
+        if len(refused) < 2:
+            refused.append(arguments)
+            away()
+        return put_back(*arguments)
+
+    monkeypatch.setattr(tasks, "claim_dispatched", lost)
+    monkeypatch.setattr(tasks, "put_back", away_at_first)
+    assert celery_bench.deliver(ask).word == "journal-away"
+    row = celery_bench.row(run)
+    assert (row.state, row.attempt) == (TaskState.AVAILABLE, 1)
+
+
 def test_a_bug_of_the_driver_at_the_claim_is_not_celerys_business(
     celery_bench: CeleryBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
