@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from continuum.model.ids import RunId
+from continuum.model.ids import parse_run_id
 from continuum.model.tasks import TaskRef
 
 __all__ = [
@@ -34,6 +34,9 @@ WORKER_KEY: Final = "continuum_worker"
 TASK_ATTRIBUTE: Final = "celery_task"
 
 _LEAST_ARGUMENTS: Final = 4
+# What a column of the task row holds.
+_MOST: Final = 2**31 - 1
+_MOST_DIGITS: Final = 10
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -79,8 +82,12 @@ def parse_args(args: Sequence[Any]) -> Ask | None:
     if not isinstance(instance, str) or not isinstance(task, str) or not isinstance(activity, str):
         return None
     run_id, _, command = task.rpartition(".")
-    if not run_id or not command.isascii() or not command.isdigit():
+    if len(command) > _MOST_DIGITS or not command.isascii() or not command.isdigit() or int(command) > _MOST:
         return None
-    if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+    if isinstance(attempt, bool) or not isinstance(attempt, int) or not 1 <= attempt <= _MOST:
         return None
-    return Ask(instance, TaskRef(RunId(run_id), int(command), attempt), activity)
+    try:
+        run = parse_run_id(run_id)
+    except ValueError:
+        return None
+    return Ask(instance, TaskRef(run, int(command), attempt), activity)

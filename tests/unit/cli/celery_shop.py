@@ -3,6 +3,7 @@
 from celery import Celery
 
 from continuum import Continuum, activity, workflow
+from continuum.declare.registry import Registry
 
 __all__ = ["URL", "app", "bare", "continuum", "one", "several", "two"]
 
@@ -10,7 +11,9 @@ URL = "memory://tests.unit.cli.celery_shop"
 NOBODY = "redis://:secret@127.0.0.1:1/0"
 
 app = Celery("shop", broker=NOBODY, set_as_current=False)
-continuum = Continuum(URL, executor="celery", name="shop").init_celery(app)
+# Other tests declare activities as well, in the registry of the process.
+registry = Registry()
+continuum = Continuum(URL, executor="celery", name="shop", registry=registry).init_celery(app)
 
 bare = Celery("bare", broker=NOBODY, set_as_current=False)
 
@@ -41,3 +44,8 @@ def stamp(text: str) -> str:
 @workflow(name="celery_shop.order")
 async def order_flow(order: str) -> str:
     return await charge_order(order)
+
+
+for known in (charge_order, pack, stamp):
+    registry.register_activity(known)
+registry.register_workflow(order_flow)

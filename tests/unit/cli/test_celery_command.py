@@ -32,6 +32,7 @@ SHOP = "tests.unit.cli.celery_shop"
 
 @pytest.fixture(autouse=True)
 def _empty() -> Iterator[None]:
+    assert app.conf.broker_url  # an app that is not configured yet forgets what a test has changed in its settings
     for name in (URL, f"{URL}.two"):
         MemoryJournal.forget(name.removeprefix("memory://"))
     yield

@@ -51,6 +51,10 @@ def test_arguments_of_later_releases_are_ignored() -> None:
         ["shop", f"{RUN}.3", True, "charge"],
         ["shop", f"{RUN}.3", 0, "charge"],
         ["shop", f"{RUN}.3", 2, None],
+        ["shop", f"{RUN}.3", 2**31, "charge"],
+        ["shop", f"{RUN}.9999999999", 2, "charge"],
+        ["shop", f"{'0' * 40}.3", 2, "charge"],
+        ["shop", "not a run.3", 2, "charge"],
     ],
 )
 def test_what_is_not_ours_is_no_ask(args: list) -> None:
