@@ -108,7 +108,7 @@ class Settings:
         ):
             value = getattr(self, name)
             if not isinstance(value, timedelta) or value <= timedelta(0):
-                _refuse(name, value, "a timedelta above zero")
+                _refuse(name, value, "a timedelta above zero, such as timedelta(seconds=30)")
         for name in ("name", "namespace", "schema", "executor", "queue"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value or len(value) > _LONGEST_NAME or "\0" in value:

@@ -230,8 +230,11 @@ def _extra_of(app: Celery) -> str:
 
 
 def _flaw_of_content(app: Celery) -> str | None:
-    accepted = {str(each).lower() for each in app.conf.accept_content or ()}
-    if accepted & _JSON:
+    content = app.conf.accept_content
+    if isinstance(content, str):
+        return f"accept_content of the Celery app {app.main!r} is the text {content!r}: write a list, ['json']."
+    accepted = {str(each).lower() for each in content or ()}
+    if content is None or accepted & _JSON:  # None: whatever kombu can read
         return None
     return (
         f"accept_content of the Celery app {app.main!r} is {sorted(accepted)}: its workers would refuse Continuum's"

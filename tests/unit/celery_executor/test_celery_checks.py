@@ -62,8 +62,13 @@ def test_workers_that_would_refuse_json_are_refused(make_app: Make) -> None:
         check_app(make_app(accept_content=["pickle"]), queue="continuum_activities")
 
 
-@pytest.mark.parametrize("accepted", [["json"], ["application/json"], ["pickle", "JSON"]])
-def test_json_may_be_accepted_by_any_name(make_app: Make, accepted: list[str]) -> None:
+def test_a_text_instead_of_a_list_is_called_that(make_app: Make) -> None:
+    with pytest.raises(ConfigError, match=r"is the text 'json': write a list"):
+        check_app(make_app(accept_content="json"), queue="continuum_activities")
+
+
+@pytest.mark.parametrize("accepted", [["json"], ["application/json"], ["pickle", "JSON"], None])
+def test_json_may_be_accepted_by_any_name(make_app: Make, accepted: list[str] | None) -> None:
     check_app(make_app(accept_content=accepted), queue="continuum_activities")
 
 
