@@ -220,6 +220,8 @@ class Proxy:
         half.waiting.append((time.monotonic() + self._delay, data))
         if cut:
             self._flush(pair, at_once=True)
+            # Not by a reset: the broker would throw away what it has not read yet.
+            pair.server.close()
             self._cut()
 
     def _judge(self, half: _Half, data: bytes) -> tuple[bytes, bool]:
