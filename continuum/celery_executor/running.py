@@ -4,9 +4,7 @@ It ends attempts on paper: the journal hears that the limit was passed, the body
 goes on in its thread until it looks. Nothing here blocks; what concerns the journal goes to a reporter.
 """
 
-import sys
 import threading
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -17,6 +15,7 @@ from continuum.model.failures import FailureKind
 from continuum.runtime.attempt_life import AttemptLife
 from continuum.runtime.job import Job
 from continuum.runtime.reporter import Reporter
+from continuum.runtime.stacks import stack_of
 
 __all__ = ["Running"]
 
@@ -75,7 +74,7 @@ class Running:
                 if silent < ends:
                     ends, kind = silent, FailureKind.HEARTBEAT_TIMED_OUT
             if now >= ends:
-                self._end(job, journal()).expire(job, kind, _stack_of(thread))
+                self._end(job, journal()).expire(job, kind, stack_of(thread))
             else:
                 soonest = min(soonest, ends)
         return soonest
@@ -119,9 +118,3 @@ class _Ending(AttemptLife):
 
     def began_close(self) -> None:
         """It is not begun here."""
-
-
-def _stack_of(thread: int) -> str:
-    # The one way to see another thread's stack.
-    frame = sys._current_frames().get(thread)  # noqa: SLF001
-    return "".join(traceback.format_stack(frame)) if frame is not None else ""

@@ -11,15 +11,14 @@ replaced, and ends when its body returns.
 """
 
 import logging
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Final
 
 from continuum.runtime.backlog import Waiting
 from continuum.runtime.job import Job
+from continuum.runtime.stacks import stack_of
 
 __all__ = ["START_PAUSE", "BodyThreads"]
 
@@ -155,11 +154,9 @@ class BodyThreads:
 
     def stack_of(self, job: Job) -> str:
         """Return where the thread of a job stands, as text."""
-        frames = sys._current_frames()  # noqa: SLF001 - the only way
         for thread in self._threads:
             if thread.job is job and thread.thread is not None:
-                frame = frames.get(thread.thread.ident or 0)
-                return "" if frame is None else "".join(traceback.format_stack(frame, limit=-50))
+                return stack_of(thread.thread.ident, limit=-50)
         return ""
 
     def abandon(self, job: Job) -> None:

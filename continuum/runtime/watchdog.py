@@ -5,13 +5,12 @@ deterministically; a turn that hangs for good costs the worker its lease (see :m
 """
 
 import logging
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 
 from continuum.runtime.service import Service
+from continuum.runtime.stacks import stack_of
 
 __all__ = ["Watchdog"]
 
@@ -45,12 +44,6 @@ class Watchdog(Service):
                 "a turn has been running for more than %.1f s. Workflow code must only await; move the work into an"
                 " activity. It is here:\n%s",
                 self._limit,
-                self._stack(),
+                stack_of(self._thread_id()) or "<no stack>",
             )
         return self._limit / 4
-
-    def _stack(self) -> str:
-        thread_id = self._thread_id()
-        # The one way to see another thread's stack.
-        frame = None if thread_id is None else sys._current_frames().get(thread_id)  # noqa: SLF001
-        return "".join(traceback.format_stack(frame)) if frame is not None else "<no stack>"

@@ -22,19 +22,22 @@ from datetime import timedelta
 from typing import Final
 
 from continuum.journal.postgres.database import Database
-from continuum.journal.postgres.literals import ids, integer, integers, text, texts, words
+from continuum.journal.postgres.literals import ids, integer, integers, microseconds, text, texts, words
 from continuum.journal.postgres.look import QUEUES
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.postgres.task_rows import (
     ALIVE,
+    FREE,
     MICROSECOND,
     MINE,
+    NEXT_ATTEMPT,
     REFS,
     TASK,
     THIS,
     claim_of,
     expiry,
+    letters,
     policy_of,
     read_task,
     with_error,
@@ -57,7 +60,6 @@ __all__ = [
     "letter_of",
 ]
 
-_ONE: Final = timedelta(microseconds=1)
 _AT_US: Final = "(extract(epoch from {}) * 1000000)::bigint"
 
 # As `claim_tasks`, with room for queues that are not named. Each dispatch doubles the deadline, up to the longest. The
@@ -155,9 +157,7 @@ FINISH_MANY: Final = Statement(
         delete from continuum_tasks t using picked p where t.run_id = p.run_id and t.command = p.command
         returning p.*
     ), posted as (
-        insert into continuum_inbox (chain_id, run_id, kind, command, payload)
-        select r.chain_id, g.run_id, g.kind, g.command, g.payload
-        from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r
+        {letters("g.kind", "g.payload")}
         order by g.place
     )
     select run_id, command, attempt from gone
@@ -175,7 +175,7 @@ DEFER: Final = Statement(
             for update skip locked
         ) v
     )
-    update continuum_tasks t set state = 'available', claimed_by = null, lease_expires_at = null,
+    update continuum_tasks t set {FREE},
         available_at = clock_timestamp() + $4::bigint * {MICROSECOND}
     from picked p where t.run_id = p.run_id and t.command = p.command
     returning 1
@@ -190,17 +190,14 @@ ABANDON: Final = Statement(
             and not ($6::bool and coalesce((t.policy -> 'retry' ->> 'gives_up')::bool, false)) as again
         from continuum_tasks t where {THIS} for update
     ), offered as (
-        update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null,
-            lease_expires_at = null, attempt = t.attempt + 1, dispatch_no = 0, available_at = clock_timestamp(),
+        update continuum_tasks t set {NEXT_ATTEMPT}, available_at = clock_timestamp(),
             errors = {with_error("$5::json")}
         from held h where h.again and t.run_id = h.run_id and t.command = h.command
     ), gone as (
         delete from continuum_tasks t using held h where not h.again and t.run_id = h.run_id and t.command = h.command
         returning t.run_id, t.command
     ), posted as (
-        insert into continuum_inbox (chain_id, run_id, kind, command, payload)
-        select r.chain_id, g.run_id, 'activity_failed', g.command, $5::json
-        from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r
+        {letters("'activity_failed'", "$5::json")}
     )
     select 1 from held
     """,
@@ -240,9 +237,9 @@ class PostgresDispatches:
             integers(max(0, most) for most in rooms.values()),
             integer(max(0, room)),
             integer(max(0, limit)),
-            integer(deadline // _ONE),
+            microseconds(deadline),
             # Whoever wants to wait longer than the longest from the start may.
-            integer(max(deadline, LONGEST_DISPATCH_DEADLINE) // _ONE),
+            microseconds(max(deadline, LONGEST_DISPATCH_DEADLINE)),
         )
         return Dispatches(
             [
@@ -282,7 +279,7 @@ class PostgresDispatches:
 
     def defer(self, refs: Sequence[TaskRef], *, delay: timedelta) -> int:
         """Offer dispatched tasks again after a while; return how many."""
-        return len(self._database.run(DEFER, *_columns(refs), integer(delay // _ONE))) if refs else 0
+        return len(self._database.run(DEFER, *_columns(refs), microseconds(delay))) if refs else 0
 
     def abandon(self, worker: WorkerId, ref: TaskRef, *, failure: Failure) -> bool:
         """Offer the next attempt of a claimed task, or fail it."""

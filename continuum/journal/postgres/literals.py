@@ -11,11 +11,12 @@ backslash means nothing to SQL. Inside an array literal every text is quoted, wi
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Final
 
 from continuum.errors import JournalError
 
-__all__ = ["NOTHING", "ids", "integer", "integers", "sparse", "text", "texts", "whole", "words"]
+__all__ = ["NOTHING", "ids", "integer", "integers", "microseconds", "sparse", "text", "texts", "whole", "words"]
 
 # Control characters that JSON cannot hold and names do not: they part the elements and stand for NULL until the
 # escapes are in place. A text that does hold them is escaped by itself.
@@ -33,6 +34,11 @@ def text(value: str | None) -> str:
 def integer(value: int | None) -> str:
     """Return an integer literal."""
     return "null" if value is None else str(int(value))
+
+
+def microseconds(duration: timedelta) -> str:
+    """Return a duration as an integer literal of microseconds."""
+    return str(duration // timedelta(microseconds=1))
 
 
 def integers(values: Iterable[int | None]) -> str:

@@ -28,7 +28,7 @@ from continuum.journal.postgres.literals import ids, integer, integers, texts
 from continuum.journal.postgres.look import OVERDUE, orphaned
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
-from continuum.journal.postgres.task_rows import policy_of, times_out_at, with_error
+from continuum.journal.postgres.task_rows import FREE, NEXT_ATTEMPT, letters, policy_of, times_out_at, with_error
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.ids import WorkerId
 from continuum.model.leases import Reaped
@@ -97,8 +97,8 @@ SWEEP_OVERDUE: Final = Statement(
 )
 REOFFER: Final = Statement(
     "reoffer",
-    """
-    update continuum_tasks t set state = 'available', claimed_by = null, lease_expires_at = null
+    f"""
+    update continuum_tasks t set {FREE}
     from unnest($1::uuid[], $2::int[]) d(run_id, command)
     where t.run_id = d.run_id and t.command = d.command
     """,
@@ -106,23 +106,21 @@ REOFFER: Final = Statement(
 REQUEUE: Final = Statement(
     "requeue",
     f"""
-    update continuum_tasks t set state = 'available', attempt = t.attempt + 1, dispatch_no = 0, claimed_by = null,
-        claimed_at = null, lease_expires_at = null, available_at = clock_timestamp(), errors = {with_error("d.failure")}
+    update continuum_tasks t set {NEXT_ATTEMPT}, available_at = clock_timestamp(),
+        errors = {with_error("d.failure")}
     from unnest($1::uuid[], $2::int[], $3::json[]) d(run_id, command, failure)
     where t.run_id = d.run_id and t.command = d.command
     """,
 )
 EXHAUSTED: Final = Statement(
     "exhausted",
-    """
+    f"""
     with gone as (
         delete from continuum_tasks t using unnest($1::uuid[], $2::int[], $3::json[]) d(run_id, command, payload)
         where t.run_id = d.run_id and t.command = d.command
         returning t.run_id, t.command, d.payload
     )
-    insert into continuum_inbox (chain_id, run_id, kind, command, payload)
-    select r.chain_id, g.run_id, 'activity_failed', g.command, g.payload
-    from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r
+    {letters("'activity_failed'", "g.payload")}
     """,
 )
 

@@ -19,13 +19,16 @@ from continuum.model.tasks import ClaimedTask, TaskRef
 
 __all__ = [
     "ALIVE",
+    "FREE",
     "MICROSECOND",
     "MINE",
+    "NEXT_ATTEMPT",
     "REFS",
     "TASK",
     "THIS",
     "claim_of",
     "expiry",
+    "letters",
     "policy_of",
     "read_task",
     "times_out_at",
@@ -40,6 +43,9 @@ TASK: Final = """t.run_id, t.command, t.attempt, t.activity, t.arguments::text, 
 # Checked, not searched for: `is not distinct from` keeps the planner from walking all a worker has claimed.
 MINE: Final = "t.claimed_by is not distinct from $1::uuid and t.state = 'leased'"
 THIS: Final = f"t.run_id = $2::uuid and t.command = $3::int and t.attempt = $4::int and {MINE}"
+# What a row is that nobody has, and one that waits for its next attempt: its dispatches are counted from the beginning.
+FREE: Final = "state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null"
+NEXT_ATTEMPT: Final = f"{FREE}, attempt = t.attempt + 1, dispatch_no = 0"
 # The refs of a call, each of which finds its row by the key, in order of the key.
 REFS: Final = """(select * from unnest({runs}::uuid[], {commands}::int[], {attempts}::int[])
                    d(run_id, command, attempt) order by run_id, command)"""
@@ -64,6 +70,13 @@ def times_out_at(begun: str) -> str:
 def expiry(begun: str, heard: str) -> str:
     """Return when the reaper ends an attempt that is not heard of again."""
     return f"least({times_out_at(begun)}, {heard} + {_SILENCE} * {_SECOND} + {_GRACE})"
+
+
+def letters(kind: str, payload: str) -> str:
+    """Return what posts, to the runs of the task rows in ``gone``, how their attempts ended."""
+    return f"""insert into continuum_inbox (chain_id, run_id, kind, command, payload)
+    select r.chain_id, g.run_id, {kind}, g.command, {payload}
+    from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r"""
 
 
 def with_error(failure: str) -> str:

@@ -15,17 +15,20 @@ from sqlalchemy import Connection, exc
 
 from continuum.journal.postgres.database import UNSET, Database, Session, translated
 from continuum.journal.postgres.dispatches import PostgresDispatches, letter_of
-from continuum.journal.postgres.literals import ids, integer, integers, text, texts
+from continuum.journal.postgres.literals import ids, integer, integers, microseconds, text, texts
 from continuum.journal.postgres.look import QUEUES
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.task_rows import (
+    FREE,
     MICROSECOND,
     MINE,
+    NEXT_ATTEMPT,
     REFS,
     TASK,
     THIS,
     claim_of,
     expiry,
+    letters,
     read_task,
     with_error,
 )
@@ -37,7 +40,6 @@ from continuum.telemetry.probes import probe
 
 __all__ = ["CLAIM_TASKS", "FINISH", "HELD", "OF_RUN", "PROGRESS", "PUT_BACK", "RETRY", "PostgresTasks"]
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 # Each queue is asked by itself, so that a full one hides nothing; more may be locked than are taken, for a moment.
 CLAIM_TASKS: Final = Statement(
@@ -69,9 +71,7 @@ FINISH: Final = Statement(
     with gone as (
         delete from continuum_tasks t where {THIS} returning t.run_id, t.command
     )
-    insert into continuum_inbox (chain_id, run_id, kind, command, payload)
-    select r.chain_id, g.run_id, $5::text, g.command, $6::json
-    from gone g cross join lateral (select r.chain_id from continuum_runs r where r.id = g.run_id offset 0) r
+    {letters("$5::text", "$6::json")}
     returning id
     """,
 )
@@ -97,8 +97,8 @@ FIND_RESULT: Final = Statement(
 RETRY: Final = Statement(
     "retry",
     f"""
-    update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null,
-        attempt = t.attempt + 1, dispatch_no = 0, available_at = clock_timestamp() + $6::bigint * {MICROSECOND},
+    update continuum_tasks t set {NEXT_ATTEMPT},
+        available_at = clock_timestamp() + $6::bigint * {MICROSECOND},
         errors = {with_error("$5::json")}
     where {THIS}
     returning 1
@@ -136,7 +136,7 @@ PUT_BACK: Final = Statement(
             for update
         ) v
     )
-    update continuum_tasks t set state = 'available', claimed_by = null, claimed_at = null, lease_expires_at = null
+    update continuum_tasks t set {FREE}
     from picked p where t.run_id = p.run_id and t.command = p.command
     returning 1
     """,
@@ -210,7 +210,7 @@ class PostgresTasks(PostgresDispatches):
     def retry(self, worker: WorkerId, task: ClaimedTask, *, failure: Failure, delay: timedelta) -> bool:
         """Free the task for its next attempt."""
         stored = text(self._payloads.wrap(failure.encode()))
-        return bool(self._database.run(RETRY, *claim_of(worker, task), stored, integer(delay // _MICROSECOND)))
+        return bool(self._database.run(RETRY, *claim_of(worker, task), stored, microseconds(delay)))
 
     def progress(self, worker: WorkerId, task: ClaimedTask, *, details: str | None) -> bool:
         """Record a sign of life."""

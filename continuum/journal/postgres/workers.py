@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from continuum.journal.postgres.database import Database
-from continuum.journal.postgres.literals import integer, integers, text, texts
+from continuum.journal.postgres.literals import integer, integers, microseconds, text, texts
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.postgres.reaper import Sweeper
@@ -14,7 +14,6 @@ from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVer
 
 __all__ = ["PostgresWorkers"]
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 REGISTER: Final = Statement(
     "register",
@@ -74,12 +73,12 @@ class PostgresWorkers:
             integer(info.pid),
             texts(info.queues),
             texts(info.workflows),
-            integer(info.ttl // _MICROSECOND),
+            microseconds(info.ttl),
         )
 
     def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
         """Prolong a lease."""
-        return bool(self._run(BEAT, text(worker), integer(ttl // _MICROSECOND)))
+        return bool(self._run(BEAT, text(worker), microseconds(ttl)))
 
     def deregister(self, worker: WorkerId) -> None:
         """Delete the worker's row."""
