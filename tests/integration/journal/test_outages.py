@@ -97,7 +97,11 @@ def test_a_session_that_an_operator_ends_is_replaced(desk: Desk, sql: Sql) -> No
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where application_name = 'continuum client' and datname = current_database()"
     )
-    eventually(lambda: not sql("select 1 from pg_stat_activity where application_name = 'continuum client'"))
+    eventually(
+        lambda: not sql(
+            "select 1 from pg_stat_activity where application_name = 'continuum client' and datname = current_database()"
+        )
+    )
     desk.make_run()
 
 
