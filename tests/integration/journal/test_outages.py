@@ -93,15 +93,9 @@ def test_an_outage_is_told_as_such_and_ends(fragile: Desk, own_postgres: Embedde
 
 def test_a_session_that_an_operator_ends_is_replaced(desk: Desk, sql: Sql) -> None:
     desk.make_run()
-    sql(
-        "select pg_terminate_backend(pid) from pg_stat_activity"
-        " where application_name = 'continuum client' and datname = current_database()"
-    )
-    eventually(
-        lambda: not sql(
-            "select 1 from pg_stat_activity where application_name = 'continuum client' and datname = current_database()"
-        )
-    )
+    ours = "from pg_stat_activity where application_name = 'continuum client' and datname = current_database()"
+    sql(f"select pg_terminate_backend(pid) {ours}")
+    eventually(lambda: not sql(f"select 1 {ours}"))
     desk.make_run()
 
 
