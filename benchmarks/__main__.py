@@ -1,4 +1,4 @@
-"""Here lives the command: ``python -m benchmarks [p1 p2 p3 p5 p8 p10] [--rounds N] [--quick] [--json FILE]``."""
+"""Here lives the command: ``python -m benchmarks [p1 p2 p3 … declare tripwire] [--rounds N] [--json FILE]``."""
 
 import argparse
 import sys

@@ -13,9 +13,13 @@ TITLES = {
     "p1": "P1: 10 sequential no-op activities, one caller, start to result",
     "p2": "P2: 10 sequential no-op activities, one process, a backlog",
     "p3": "P3: replay of 12,500 events, decoding included",
+    "p4": "P4: 10,000 steps resumed from Postgres: load, decode, replay to the tip",
     "p5": "P5: n steps in one run",
     "p8": "P8: 10 sequential no-op activities through Celery, 2 worker processes; many at once",
     "p10": "P10: idle system (30 ms pauses), one step, start to result",
+    "declare": "Declaration of an ordinary workflow, its code read",
+    "tripwire": "The tripwire: what calls elsewhere and a replay cost more",
+    "p12": "P12: children: one run fans out and in, and ten do at once",
 }
 
 
@@ -68,6 +72,18 @@ def _floor(workload: str, call: str, options: Mapping[str, Any], quick: Mapping[
 def _backlog(in_flight: int, runs: int) -> Contest:
     options = {"steps": 10, "in_flight": in_flight, "runs": runs}
     return _ours("p2", f"continuum, {in_flight} in flight", "backlog", options, {"runs": max(200, runs // 8)})
+
+
+def _family(name: str, steps: int) -> Contest:
+    repeat = {"1x100": 10, "1x1000": 3, "1x5000": 1, "10x100": 3}
+    quick = {"repeat": {"1x100": 3, "1x1000": 1, "10x100": 1}}
+    options = {"steps": steps, "repeat": repeat}
+    return Contest("p12", name, "benchmarks.workloads.families", "families", options, quick, "migrated")
+
+
+def _resumed(name: str, *, steps: int = 10_000, others: int = 0) -> Contest:
+    options = {"steps": steps, "repeat": 9, "others": others}
+    return Contest("p4", name, "benchmarks.workloads.resuming", "resuming", options, {"repeat": 3}, "migrated")
 
 
 def _temporal(name: str, *, sandbox: bool) -> Contest:
@@ -134,6 +150,11 @@ PLAN: tuple[Contest, ...] = (
     ),
     _temporal("temporal", sandbox=False),
     _temporal("temporal, sandboxed", sandbox=True),
+    _resumed(OURS),
+    _resumed("continuum, among 20 busy runs", others=20),
+    # Where the default of `snapshot_threshold` comes from.
+    _resumed("continuum, 2,500 steps", steps=2_500),
+    _resumed("continuum, 500 steps", steps=500),
     _ours(
         "p5",
         OURS,
@@ -141,12 +162,32 @@ PLAN: tuple[Contest, ...] = (
         {"repeat": {"100": 20, "1000": 4, "10000": 1}},
         {"repeat": {"100": 5, "1000": 1, "10000": 1}},
     ),
+    Contest(
+        "tripwire",
+        OURS,
+        "benchmarks.workloads.tripping",
+        "tripping",
+        {"events": 12_500, "repeat": 9},
+        {"events": 2_500, "repeat": 3},
+        "none",
+    ),
+    Contest(
+        "declare",
+        OURS,
+        "benchmarks.workloads.declaring",
+        "declaring",
+        {"modules": 200},
+        {"modules": 40},
+        "none",
+    ),
     *_celery("redis"),
     *_celery("rabbitmq"),
     _ours("p10", OURS, "one_caller", _IDLE, _IDLE_QUICK),
     _dbos("p10", "dbos", "one_caller", _IDLE, _IDLE_QUICK),
     _dbos("p10", "dbos, queue", "queue", {"steps": 1, "n": 10}, {"n": 3}),
     _floor("p10", "one_caller", _IDLE, _IDLE_QUICK),
+    _family("continuum, no step", 0),
+    _family("continuum, one step each", 1),
 )
 
 
@@ -194,8 +235,13 @@ GOALS: tuple[Goal, ...] = (
     Goal("p2", "64 in flight ÷ floor", "continuum, 64 in flight/steps_per_s", "floor/steps_per_s", ">=", 1),
     Goal("p3", "µs per event", "continuum/us_per_event", None, "<=", 3),
     Goal("p3", "Temporal unsandboxed ÷ ours", "temporal/us_per_event", "continuum/us_per_event", ">=", 20),
+    Goal("p4", "from rows, in ms", "continuum/raw_ms", None, "<=", 100),
+    Goal("p4", "rows ÷ snapshot", "continuum/times_faster", None, ">=", 5),
     Goal("p5", "slowest ÷ fastest time per step", "continuum/spread", None, "<=", 1.2),
+    Goal("declare", "ms for a workflow, read with all it calls", "continuum/first_ms", None, "<=", 5),
     *_celery_goals("redis"),
     *_celery_goals("rabbitmq"),
     Goal("p10", "p50 in ms", "continuum/p50_ms", None, "<=", 5),
+    Goal("p12", "no step: slowest ÷ fastest time per child", "continuum, no step/spread", None, "<=", 1.5),
+    Goal("p12", "one step: slowest ÷ fastest time per child", "continuum, one step each/spread", None, "<=", 1.5),
 )

@@ -137,9 +137,18 @@ def _label(name: str) -> str:
         "us_per_event": "µs/event",
         "us_per_step": "µs/step",
         "spread": "longest ÷ shortest",
+        "first_ms": "first of a module, ms",
+        "worst_ms": "slowest, ms",
+        "unread_ms": "unread, ms",
+        "second_ms": "another, ms",
+        "cached_ms": "known, ms",
     }
     if name.startswith("us_per_step_"):
         return f"µs/step, n = {int(name.removeprefix('us_per_step_')):,}"
+    if name.startswith("us_per_child_"):
+        parents, children = name.removeprefix("us_per_child_").split("x")
+        of = "" if parents == "1" else f"{parents} × "
+        return f"µs/child, {of}{int(children):,}"
     return known.get(name, name)
 
 

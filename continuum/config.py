@@ -5,17 +5,20 @@ Each number has its reason beside it. Unknown names are refused with the nearest
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 
 from continuum.errors import ConfigError
 
-__all__ = ["DATABASE_URL", "Settings", "settings_from"]
+__all__ = ["DATABASE_URL", "PARANOID", "Settings", "settings_from"]
 
 _LONGEST_NAME: Final = 200
 DATABASE_URL: Final = "CONTINUUM_DATABASE_URL"
+PARANOID: Final = "CONTINUUM_PARANOID"
+_YES: Final = frozenset({"1", "true", "yes", "on"})
+_NO: Final = frozenset({"", "0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +69,14 @@ class Settings:
     spin_limit: int = 100_000
     # A run that took this many dispatchers down without progress is set aside.
     max_grants: int = 5
-    # Back-off of a stuck run.
+    # First back-off of a stuck run; later ones are as long as it has been stuck, but a dispatcher that starts tries it.
     stuck_backoff: timedelta = timedelta(seconds=30)
+    # Longest back-off of a stuck run: somebody may have mended what no start of a dispatcher shows, such as a key.
+    stuck_backoff_max: timedelta = timedelta(hours=1)
     # Largest encoded input, argument list, result, signal.
     max_payload_bytes: int = 2 * 1024 * 1024
+    # Children of children of children: a workflow that calls itself without an end stops here.
+    max_child_depth: int = 10
     # Months of event partitions kept ready.
     partitions_ahead: int = 3
     # A dispatched task that nobody claims within this is published again; doubled each time, up to ten minutes.
@@ -77,8 +84,21 @@ class Settings:
     # Messages under way per queue of an external executor; what is beyond waits in Postgres, in order of priority.
     # More than the workers of one queue prefetch together, so that none of them runs dry.
     dispatch_window: int = 1_000
+    # Calls that workflow code must not make raise while it runs, and make the run stuck.
+    tripwire: bool = True
+    # A snapshot of a run's history is made whenever it has grown by this many events, and by a quarter, so that the run
+    # loads faster the next time; None makes none. Below, a history loads in a few milliseconds anyway.
+    snapshot_threshold: int | None = 5_000
+    # Largest snapshot. It is written as a whole, and read in the claim of its run.
+    max_snapshot_bytes: int = 16 * 1024 * 1024
     # How long a drain waits for running activities.
     drain_timeout: timedelta = timedelta(seconds=30)
+    # Replays every run before each of its commits, and compares. For tests: each step then costs a replay of all before
+    # it. None: what CONTINUUM_PARANOID says.
+    paranoid: bool | None = None
+    # Called with (kind, name, plain value) for each payload that histories, task rows and commands show; its result is
+    # shown instead. Results and progress, which programs read, are not touched.
+    redact: Callable[[str, str | None, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -89,12 +109,17 @@ class Settings:
             "spin_limit",
             "max_grants",
             "max_payload_bytes",
+            "max_child_depth",
             "partitions_ahead",
             "dispatch_window",
+            "max_snapshot_bytes",
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 _refuse(name, value, "a whole number of at least 1")
+        most = self.snapshot_threshold
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            _refuse("snapshot_threshold", most, "a whole number of events of at least 1, or None for no snapshots")
         for name in (
             "lease_ttl",
             "heartbeat_interval",
@@ -103,6 +128,7 @@ class Settings:
             "turn_limit",
             "slow_turn",
             "stuck_backoff",
+            "stuck_backoff_max",
             "dispatch_deadline",
             "drain_timeout",
         ):
@@ -115,6 +141,10 @@ class Settings:
                 _refuse(name, value, "a text of 1 to 200 characters")
         if self.lease_ttl < self.heartbeat_interval * 2:
             _refuse("lease_ttl", self.lease_ttl, f"at least twice heartbeat_interval ({self.heartbeat_interval})")
+        if self.redact is not None and not callable(self.redact):
+            _refuse("redact", self.redact, "a function of (kind, name, value) that returns what to show, or None")
+        if self.paranoid is not None and not isinstance(self.paranoid, bool):
+            _refuse("paranoid", self.paranoid, f"True, False, or None for what {PARANOID} says")
         self._check_queues()
 
     def _check_queues(self) -> None:
@@ -127,6 +157,16 @@ class Settings:
                 _refuse("queues", self.queues, "queue names as text")
             if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
                 _refuse(f"queues[{queue!r}]", limit, "a whole number of at least 1")
+
+    def is_paranoid(self) -> bool:
+        """Say whether runs are replayed before each commit. Raises ``ConfigError`` on a value nobody can read."""
+        if self.paranoid is not None:
+            return self.paranoid
+        told = os.environ.get(PARANOID, "").strip().lower()
+        if told not in _YES | _NO:
+            message = f"{PARANOID}={told!r} is not valid: write 1 or 0."
+            raise ConfigError(message)
+        return told in _YES
 
     def require_url(self) -> str:
         """Return the database's URL. Raises ``ConfigError`` if there is none."""

@@ -13,25 +13,33 @@
     │   ├── RunFailed
     │   ├── RunCancelled           cancelled or terminated
     │   ├── ResultTimeout          (also a TimeoutError) the wait ended, the run goes on
+    │   ├── SignalRefused          the run's workflow does not take this signal, or not this value
     │   └── UnknownVersion
     ├── ActivityError              one activity, seen from workflow code
     │   ├── ActivityFailed
     │   ├── ActivityTimedOut
     │   ├── ActivityCancelled
-    │   └── ChildFailed
+    │   ├── ChildFailed            a child workflow failed
+    │   │   └── ChildCancelled     it was cancelled or terminated
+    │   ├── ChildDepthExceeded     children of children of children …
+    │   └── CompensationError      there is nothing to compensate, or it has been
     ├── PermanentError             raised by authors of activities: never retry
     ├── RetryAfter                 raised by authors of activities: retry after this delay
     ├── ReplayError
     │   ├── ReplayDriftError       history and code disagree
     │   ├── NotInWorkflow          an effect used where no workflow runs
     │   ├── SpinError              workflow code that never comes to rest
-    │   └── BlockingCall           a call that makes no sense on the workflow's event loop
+    │   ├── ReplayMismatch         replayed from its own history, a run is not where it was (paranoid mode)
+    │   ├── BlockingCall           a call that makes no sense on the workflow's event loop
+    │   └── ForbiddenCall          a call whose answer a replay could not repeat
     ├── JournalError
     │   ├── LeaseLost
     │   ├── ClaimLost
     │   ├── JournalUnavailable     transient; what was asked may or may not have happened
     │   ├── JournalBusy            transient; refused whole, nothing was written
     │   └── SchemaOutdated
+    ├── SearchError                (also a ValueError) a field, operator, value or cursor is not valid
+    ├── HistoryError               (also a ValueError) what should be a written-down history is none
     ├── CodecError                 a value cannot be stored; ``.path`` says where it sits
     └── ExecutorError
 
@@ -48,15 +56,20 @@ __all__ = [
     "ActivityFailed",
     "ActivityTimedOut",
     "BlockingCall",
+    "ChildCancelled",
+    "ChildDepthExceeded",
     "ChildFailed",
     "ClaimLost",
     "CodecError",
+    "CompensationError",
     "ConfigError",
     "ContinuumError",
     "DeclarationError",
     "DeterminismError",
     "DuplicateName",
     "ExecutorError",
+    "ForbiddenCall",
+    "HistoryError",
     "JournalBusy",
     "JournalError",
     "JournalUnavailable",
@@ -65,6 +78,7 @@ __all__ = [
     "PermanentError",
     "ReplayDriftError",
     "ReplayError",
+    "ReplayMismatch",
     "ResultTimeout",
     "RetryAfter",
     "RunCancelled",
@@ -73,6 +87,8 @@ __all__ = [
     "RunNotFound",
     "RunTerminal",
     "SchemaOutdated",
+    "SearchError",
+    "SignalRefused",
     "SpinError",
     "UnknownVersion",
 ]
@@ -110,7 +126,12 @@ class DeclarationError(ContinuumError):
 
 
 class DeterminismError(DeclarationError):
-    """Workflow code does something that cannot be replayed."""
+    """Workflow code does something that cannot be replayed; ``findings`` says what, where, and what to write instead.
+
+    ``findings`` is a tuple of :class:`~continuum.determinism.findings.Finding`.
+    """
+
+    findings: tuple[Any, ...]
 
 
 class DuplicateName(DeclarationError):
@@ -142,11 +163,20 @@ class RunFailed(RunError):
 
 
 class RunCancelled(RunError):
-    """The run was cancelled or terminated before it had a result."""
+    """The run was cancelled or terminated before it had a result; ``state`` says which, ``reason`` why."""
+
+    state: str
+    reason: str
 
 
 class ResultTimeout(RunError, TimeoutError):
     """The result did not arrive in time. The run goes on; ask again later."""
+
+
+class SignalRefused(RunError):
+    """The workflow of the run declares its signals, and not this one, or not with such a value. Nothing was sent."""
+
+    signal: str
 
 
 class UnknownVersion(RunError):
@@ -183,7 +213,29 @@ class ActivityCancelled(ActivityError):
 
 
 class ChildFailed(ActivityError):
-    """A child workflow failed or was cancelled."""
+    """A child workflow did not complete. Raised at the parent's ``await``; ``activity`` is the child's workflow.
+
+    ``run_id`` is the child's id; ``type_name``, ``error_message`` and ``remote_traceback`` describe what it raised.
+    """
+
+    run_id: str
+    type_name: str
+    error_message: str
+    remote_traceback: str
+
+
+class ChildCancelled(ChildFailed):
+    """A child workflow was cancelled or terminated; ``state`` says which. Decided by its state, never by an error."""
+
+    state: str
+
+
+class ChildDepthExceeded(ActivityError):
+    """A child would be deeper below the first run than ``max_child_depth`` allows. It was not started."""
+
+
+class CompensationError(ActivityError):
+    """There is nothing to compensate: the call has no compensation, did not succeed, or was compensated before."""
 
 
 class PermanentError(ContinuumError):
@@ -211,13 +263,17 @@ class ReplayDriftError(ReplayError):
     """The code asked for something else than the history recorded.
 
     ``command`` is the number at which they part, ``recorded`` and ``requested`` describe both sides,
-    ``location`` is where the code asked (``file:line``).
+    ``recorded_location`` and ``location`` are where each was asked for (``file:line``), "" if unknown. ``difference``
+    has a line for each place in which the payloads differ, ``advice`` says what to do.
     """
 
     command: int
     recorded: str
     requested: str
     location: str
+    recorded_location: str = ""
+    difference: str = ""
+    advice: str = ""
 
 
 class NotInWorkflow(ReplayError):
@@ -228,8 +284,29 @@ class SpinError(ReplayError):
     """Workflow code kept itself busy without waiting for anything."""
 
 
+class ReplayMismatch(ReplayError):
+    """Paranoid mode: a run that was replayed from its own history did not come out where it stands.
+
+    Nothing of that turn was written. ``difference`` tells in what they differ.
+    """
+
+    difference: str
+
+
 class BlockingCall(ReplayError):
     """Workflow code asked its event loop for threads, sockets, processes or signals."""
+
+
+class ForbiddenCall(ReplayError):
+    """Workflow code called, while it ran, what a replay could not repeat: a clock, chance, a file, the network.
+
+    The run is set aside as stuck, as it was before the call, until a deploy removes it. ``call`` is what was called,
+    ``replacement`` what to write instead, ``location`` where it was called (``file:line``).
+    """
+
+    call: str
+    replacement: str
+    location: str
 
 
 class JournalError(ContinuumError):
@@ -258,6 +335,14 @@ class JournalBusy(JournalError):
 
 class SchemaOutdated(JournalError):
     """The database's schema and this release do not fit; the message says which side to upgrade."""
+
+
+class SearchError(ContinuumError, ValueError):
+    """What was searched for cannot be: the message names the field, operator, value or cursor, and what is valid."""
+
+
+class HistoryError(ContinuumError, ValueError):
+    """A text is not a history as ``dump_history`` writes one, or is one of a later release."""
 
 
 class CodecError(ContinuumError):

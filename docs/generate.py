@@ -1,4 +1,4 @@
-"""Here live the two reference pages that are made of the code: the settings and the commands.
+"""Here live the reference pages that are made of the code: the settings, the commands, the rules of the scanner.
 
 ``python docs/generate.py`` writes them; a test compares what is committed with what this would write.
 """
@@ -24,8 +24,10 @@ from continuum.cli import main as continuum_command
 from continuum.cli.dispatcher import main as dispatcher_command
 from continuum.cli.shell import ExitCode
 from continuum.config import Settings
+from continuum.determinism.calls import ENTRIES
+from continuum.determinism.rules import FAMILIES, RULES
 
-__all__ = ["PAGES", "cli_page", "configuration_page"]
+__all__ = ["PAGES", "cli_page", "configuration_page", "determinism_page"]
 
 REFERENCE: Final = Path(__file__).resolve().parent / "reference"
 
@@ -82,6 +84,39 @@ may stand before or after the name of the command. Without `-A` the tables are l
 with `Continuum(schema=...)` is named by `-A`, or its schema by `--schema`.
 """
 
+DETERMINISM_INTRO: Final = """\
+# Rules of the scanner
+
+<!-- Written by `python docs/generate.py` from `continuum/determinism/rules.py` and its tables of calls. -->
+
+The scanner reads the code of every workflow when it is declared, with all helpers it calls, and refuses what a replay
+could not repeat. [Write deterministic code](../how_to/write_deterministic_code.md) says why and what to do;
+this page lists the rules. An **error** refuses the declaration, a **warning** is a `DeterminismWarning`, and what is
+**off** is looked for only if you ask.
+
+```python run
+from continuum import configure_checks
+
+configure_checks(
+    severities={"CT309": "off", "CT4": "warning"},  # a code, or the beginning of codes
+    trusted_modules=["myapp.pricing"],  # neither followed nor distrusted
+)
+```
+
+Call it before modules with workflows are imported. `CONTINUUM_CHECKS=warning` (or `off`) in the environment caps every
+severity of a process. In code, a comment with a reason suppresses a finding on its line, or, on the line of a `def`, in
+the whole function: `# continuum: allow[CT101] only shown to people`.
+"""
+
+DETERMINISM_CALLS: Final = """
+## What CT1 forbids
+
+A name stands for itself and all below it, and a longer name beats a shorter one. Exceptions and constants of a forbidden
+module are allowed: `except requests.ConnectionError`, `socket.AF_INET`. Names are those of the objects: however a module
+or function is imported or called, it is found, and a thing of your own that has such a name is not.
+
+"""
+
 
 def configuration_page() -> str:
     """Return the text of ``reference/configuration.md``."""
@@ -114,9 +149,33 @@ def cli_page() -> str:
     return page.getvalue()
 
 
+def determinism_page() -> str:
+    """Return the text of ``reference/determinism.md``."""
+    page = StringIO()
+    page.write(DETERMINISM_INTRO)
+    for family, title in FAMILIES.items():
+        page.write(
+            f"\n## {family}xx: {title}\n\n| code | name | default | what is wrong | instead |\n|---|---|---|---|---|\n"
+        )
+        for code, rule in RULES.items():
+            if code.startswith(family):
+                cells = (f'<a id="{code.lower()}"></a>`{code}`', rule.name, rule.severity, rule.summary, rule.hint)
+                page.write(f"| {' | '.join(cells)} |\n")
+    page.write(DETERMINISM_CALLS)
+    page.write("| rule | names |\n|---|---|\n")
+    for code, rule in [*RULES.items(), (None, None)]:
+        entries = [entry for entry in ENTRIES if entry.code == code]
+        names = sorted({name for entry in entries for name in entry.names}, key=lambda name: (name.lower(), name))
+        if names:
+            told = ", ".join(f"`{name.removeprefix('builtins.')}`" for name in names)
+            page.write(f"| {f'{code} {rule.name}' if rule else 'allowed'} | {told} |\n")
+    return page.getvalue()
+
+
 PAGES: Final = {
     REFERENCE / "configuration.md": configuration_page,
     REFERENCE / "cli.md": cli_page,
+    REFERENCE / "determinism.md": determinism_page,
 }
 
 
@@ -164,6 +223,8 @@ def _default(value: Any) -> str:
             return "empty"
         case timedelta():
             return _duration(value)
+        case bool():
+            return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case _:

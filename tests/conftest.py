@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SESSION_ID] = os.urandom(4).hex()
     for name in [name for name in os.environ if name.startswith("CONTINUUM_")]:
-        if not name.startswith("CONTINUUM_TEST_"):
+        if not name.startswith("CONTINUUM_TEST_") and name != "CONTINUUM_PARANOID":
             del os.environ[name]
 
 

@@ -3,12 +3,13 @@
 Every contender's steps return the same small object, and every contender encodes it in its own way.
 """
 
+import asyncio
 import os
 from typing import Any
 
-from continuum import Continuum, activity, patched, side_effect, workflow
+from continuum import Continuum, activity, patched, side_effect, start_child, workflow
 
-__all__ = ["RESULT", "continuum", "mix", "noop", "refund", "steps"]
+__all__ = ["RESULT", "continuum", "family", "member", "mix", "noop", "refund", "steps"]
 
 RESULT = {"ok": True, "value": 1, "id": "ord_0123456789", "note": "charged"}
 ACTIVE_RUNS = "CONTINUUM_BENCH_ACTIVE_RUNS"
@@ -49,6 +50,20 @@ async def mix(rounds: int) -> int:
         undone = await refund(token)
         total += undone["value"]
     return total
+
+
+@workflow(name="member")
+async def member(number: int, count: int) -> int:
+    """Be a child that does ``count`` steps."""
+    for step in range(count):
+        await noop(number + step)
+    return 1
+
+
+@workflow(name="family")
+async def family(width: int, count: int) -> int:
+    """Start ``width`` children of ``count`` steps each, and wait for all."""
+    return sum(await asyncio.gather(*[start_child(member, number, count) for number in range(width)]))
 
 
 def _token(number: int) -> int:

@@ -2,11 +2,12 @@
 
 import importlib
 import os
-import sys
 from types import ModuleType
 from typing import Any, Final
 
+from continuum.cli.modules import look_here
 from continuum.client.instance import Continuum
+from continuum.declare.registry import is_missing
 from continuum.errors import ConfigError
 
 __all__ = ["find_instance"]
@@ -26,8 +27,7 @@ def find_instance(app: str | None, *, database_url: str | None = None, schema: s
         changes["schema"] = schema
     if app is None:
         return Continuum(**changes)  # type: ignore[arg-type]
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - entries of sys.path are texts
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    look_here()
     module_name, _, attribute = app.partition(":")
     module = _import(module_name, app)
     instance = _named(module, attribute, app) if attribute else _searched(module, app)
@@ -38,7 +38,7 @@ def _import(name: str, app: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+        if is_missing(name, error):
             message = (
                 f"-A {app}: there is no module {error.name!r} here. Start where it can be imported (now in"
                 f" {os.getcwd()}), or install it."  # noqa: PTH109

@@ -1,122 +1,60 @@
-"""Here lives ``continuum check``: whether everything is there that runs need."""
+"""Here lives ``continuum check``: whether runs have what they need, and whether their code can be replayed."""
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
+import os
 
 import click
-from rich.table import Table
 
-from continuum.cli.shell import EXIT_CODES, ExitCode, Shell, command_options, pass_shell
+from continuum.cli.code_checks import CodeReport, check_code
+from continuum.cli.instance_checks import checked, exit_code, fields_of, table_of
+from continuum.cli.shell import ExitCode, Shell, command_options, pass_shell
 from continuum.cli.terminal import plain
-from continuum.client.diagnosis import say_duration
-from continuum.client.instance import Continuum
-from continuum.errors import ConfigError, ContinuumError
+from continuum.determinism.report import as_value, describe
 
 __all__ = ["check_command"]
 
 
-class Grade(StrEnum):
-    """How a line of the report should be read."""
-
-    GOOD = "ok"
-    WARNING = "warning"
-    BROKEN = "broken"
-
-
-_MARKS = {Grade.GOOD: "[green]✓[/]", Grade.WARNING: "[yellow]![/]", Grade.BROKEN: "[bold red]✗[/]"}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One thing that was looked at."""
-
-    subject: str
-    grade: Grade
-    text: str
-    code: ExitCode = ExitCode.DONE
-
-
 @click.command("check")
+@click.argument("modules", metavar="[MODULE]...", nargs=-1)
+@click.option("--select", "selected", metavar="CODES", multiple=True, help="Only these rules: CT101,CT3.")
+@click.option("--ignore", "ignored", metavar="CODES", multiple=True, help="All rules but these.")
+@click.option("--strict", is_flag=True, help="Distrust what cannot be followed (CT4), and fail on warnings.")
 @command_options
 @pass_shell
-def check_command(shell: Shell) -> None:
-    """Look whether database, declarations, dispatchers and executors are as they should be. Changes nothing.
+def check_command(
+    shell: Shell, *, modules: tuple[str, ...], selected: tuple[str, ...], ignored: tuple[str, ...], strict: bool
+) -> None:
+    """Look whether workflow code can be replayed, and whether an instance has what it needs. Changes nothing.
 
-    Exits with 0 if nothing is broken, warnings or not.
+    MODULE is the name of a module or package, or a file or directory: it is imported, and the code of its workflows
+    is read, with all that they call. Files that do not mention continuum are passed over.
+
+    Without any MODULE, or with -A besides, database, declarations, dispatchers and executors are looked at.
+
+    Exits with 0 if nothing is broken, warnings or not; with 1 if workflow code cannot be replayed.
     """
-    lines = list(_examine(shell.instance))
-    code = next((line.code for line in lines if line.grade is Grade.BROKEN), ExitCode.DONE)
+    code_report: CodeReport | None = None
+    if modules:
+        code_report = check_code(modules, selected=selected, ignored=ignored, strict=strict)
+    elif selected or ignored or strict:
+        message = "--select, --ignore and --strict are for workflow code: name its MODULE."
+        raise click.UsageError(message)
+    lines = checked(shell.instance) if not modules or shell.app else None
+    code = ExitCode.DONE if code_report is None or code_report.is_good else ExitCode.ERROR
+    if lines is not None and code is ExitCode.DONE:
+        code = exit_code(lines)
     if shell.as_json:
-        fields = [{"subject": line.subject, "grade": line.grade, "text": line.text} for line in lines]
-        shell.emit({"ok": code is ExitCode.DONE, "checks": fields})
+        value: dict[str, object] = {"ok": code is ExitCode.DONE}
+        if lines is not None:
+            value["checks"] = fields_of(lines)
+        if code_report is not None:
+            value["workflows"] = code_report.workflows
+            value["findings"] = [as_value(finding) for finding in code_report.findings]
+        shell.emit(value)
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for _ in range(2):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for line in lines:
-            table.add_row(_MARKS[line.grade], plain(line.subject), plain(line.text))
-        shell.say(table)
+        if lines is not None:
+            shell.say(table_of(lines))
+        if code_report is not None:
+            for finding in code_report.findings:
+                shell.say(plain(describe(finding, base=os.getcwd())))  # noqa: PTH109 - findings have texts
+            shell.say(plain(code_report.summary))
     click.get_current_context().exit(code)
-
-
-def _examine(instance: Continuum) -> Iterator[Line]:
-    skew = timedelta(0)
-    try:
-        instance.journal.check()
-    except ContinuumError as error:
-        yield _broken("database", error)
-    else:
-        yield Line("database", Grade.GOOD, "reachable, and its schema fits this release")
-        skew = timedelta(microseconds=time.time_ns() // 1000 - instance.journal.clock.now_us())
-        yield _of_clock(skew)
-        yield _of_workers(instance)
-    yield from _of_declarations(instance)
-    for name, executor in instance.executors.items():
-        try:
-            facts = executor.describe()
-            yield Line(name, Grade.GOOD, ", ".join(f"{what} {value}" for what, value in facts.items()))
-            findings = executor.examine(skew=skew)
-        except ContinuumError as error:
-            yield _broken(name, error)
-        else:
-            for finding in findings:
-                grade = Grade.BROKEN if finding.broken else Grade.WARNING
-                yield Line(name, grade, f"{finding.code}: {finding.message}", ExitCode.ERROR)
-
-
-def _of_clock(skew: timedelta) -> Line:
-    # Nothing here depends on it: the database's clock decides. Executors say what theirs depends on.
-    side = "ahead of" if skew > timedelta(0) else "behind"
-    return Line("clock", Grade.GOOD, f"this machine's is {say_duration(abs(skew))} {side} the database's")
-
-
-def _of_workers(instance: Continuum) -> Line:
-    alive = [worker for worker in instance.list_workers() if worker.alive]
-    if not alive:
-        return Line("workers", Grade.WARNING, "none is running: start `continuum-dispatcher -A yourapp`")
-    hosts = ", ".join(sorted({worker.hostname for worker in alive}))
-    if not any(worker.turns for worker in alive):
-        # Those of executors alone look well, and nothing begins.
-        text = f"no dispatcher is running, only {len(alive)} for activities, on {hosts}"
-        return Line("workers", Grade.WARNING, f"{text}: start `continuum-dispatcher -A yourapp`")
-    return Line("workers", Grade.GOOD, f"{len(alive)} hold a lease (dispatchers, and what executors run), on {hosts}")
-
-
-def _of_declarations(instance: Continuum) -> Iterator[Line]:
-    try:
-        instance.import_modules()
-    except ConfigError as error:
-        yield _broken("modules", error)
-    workflows = len({flow.name for flow in instance.registry.workflows()})
-    text = f"workflows: {workflows}, activities: {len(instance.registry.activities())}"
-    grade = Grade.GOOD if workflows else Grade.WARNING
-    yield Line("declared", grade, text if workflows else f"{text}: name their modules in Continuum(modules=[…])")
-
-
-def _broken(subject: str, error: ContinuumError) -> Line:
-    code = next((code for kind, code in EXIT_CODES if isinstance(error, kind)), ExitCode.ERROR)
-    return Line(subject, Grade.BROKEN, str(error), code)

@@ -25,7 +25,7 @@ _MARKS = {
     StepState.FAILED: ("✗", "red"),
     StepState.TIMED_OUT: ("⏱", "yellow"),
     StepState.CANCELLED: ("–", "dim"),
-    StepState.ABANDONED: ("–", "dim"),
+    StepState.LEFT: ("–", "dim"),
 }
 _REFRESH_PER_SECOND = 10
 

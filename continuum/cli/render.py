@@ -1,6 +1,6 @@
 """Here lives how runs look in a terminal, and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from continuum.cli.terminal import harmless, plain
-from continuum.client.diagnosis import Finding, Weight, say_duration
+from continuum.client.findings import Finding, Weight, say_duration
 from continuum.client.timeline import Ending, Step, StepState, moment
 from continuum.model.events import Event
 from continuum.model.runs import Run, RunState
@@ -45,11 +45,13 @@ _STEP_STYLES = {
     StepState.DONE: "green",
     StepState.FAILED: "red",
     StepState.TIMED_OUT: "yellow",
+    StepState.CANCELLING: "magenta",
     StepState.CANCELLED: "magenta",
-    StepState.ABANDONED: "dim",
+    StepState.LEFT: "dim",
 }
 _WEIGHT_MARKS = {Weight.BLOCKED: "[bold red]✗[/]", Weight.SLOW: "[yellow]![/]", Weight.FINE: "[green]·[/]"}
 _SHORT = 60
+_NOTHING: Mapping[str, str | None] = {}
 # Characters of a result or a message: what is longer is shown whole by --json.
 _LONG = 2_000
 
@@ -62,7 +64,7 @@ def state_text(state: RunState) -> Text:
 def runs_table(runs: Sequence[Run], *, now: datetime) -> Table:
     """Return runs as a table, one line each."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("RUN", "WORKFLOW", "STATE", "NAMESPACE", "STARTED", "TOOK"):
+    for column in ("RUN", "WORKFLOW", "STATE", "NAMESPACE", "CREATED", "TOOK"):
         table.add_column(column, no_wrap=column in {"RUN", "STATE"}, overflow="fold")
     for run in runs:
         took = "" if run.duration is None else say_duration(run.duration)
@@ -72,8 +74,10 @@ def runs_table(runs: Sequence[Run], *, now: datetime) -> Table:
     return table
 
 
-def run_header(run: Run, *, now: datetime, ending: Ending | None = None) -> Table:
-    """Return what the run row says, and how the run ended."""
+def run_header(
+    run: Run, *, now: datetime, ending: Ending | None = None, progress: Mapping[str, str | None] = _NOTHING
+) -> Table:
+    """Return what the run row says, what the run has published, and how it ended."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -85,6 +89,8 @@ def run_header(run: Run, *, now: datetime, ending: Ending | None = None) -> Tabl
     row("run", run.id)
     row("workflow", f"{run.workflow} version {run.version} ({run.version_hash[:12]})")
     row("state", state_text(run.state))
+    if run.stuck_since is not None and run.state is RunState.STUCK:
+        row("stuck since", f"{_clock(run.stuck_since)} ({say_duration(now - run.stuck_since)} ago)")
     row("namespace", run.namespace)
     row("key", run.idempotency_key)
     row("attributes", msgspec.json.encode(run.attributes).decode() if run.attributes else None)
@@ -95,15 +101,20 @@ def run_header(run: Run, *, now: datetime, ending: Ending | None = None) -> Tabl
         row("ended", f"{_clock(run.completed_at)} (took {say_duration(run.completed_at - run.created_at)})")
     if run.continued_from is not None:
         row("continued from", run.continued_from)
-    row("parent", run.parent_id)
+    row("parent", None if run.parent_id is None else f"{run.parent_id} (when that ends: {run.parent_close})")
+    if run.cancel_requested_at is not None:
+        row("asked to cancel", f"{_clock(run.cancel_requested_at)} ({say_duration(now - run.cancel_requested_at)} ago)")
     row("owner", run.lease_owner)
     row("events", run.last_seq)
+    for name, payload in progress.items():
+        row(f"published {plain(name)}", _cut(payload or "null"))
     if ending is not None:
         if ending.failure is not None:
             row("error", Text(_cut(harmless(f"{ending.failure.type_name}: {ending.failure.message}")), style="red"))
             row("traceback", Text(harmless(ending.failure.traceback.rstrip())))
         row("reason", ending.reason)
         row("result", None if ending.result is None else _cut(ending.result))
+        row("goes on with", None if ending.continued_with is None else _cut(ending.continued_with))
     return table
 
 
@@ -137,7 +148,14 @@ def _detail(step: Step) -> str:
         return _short(f"{step.failure.type_name}: {step.failure.message}{tries}")
     if step.task is not None and step.task.attempt > 1:
         return f"attempt {step.task.attempt} of {step.task.max_attempts}"
-    return _short(step.outcome or "")
+    said = [
+        "" if step.undoes is None else f"undoes #{step.undoes}",
+        "" if step.undone_by is None else f"undone by #{step.undone_by}",
+        "" if step.run is None else f"→ {step.run}",
+        "" if step.key is None else f"key {step.key!r}",
+        "" if step.outcome in {None, "null"} else _short(str(step.outcome)),
+    ]
+    return " · ".join(filter(None, said))
 
 
 def events_table(events: Sequence[Event]) -> Table:
@@ -166,6 +184,7 @@ def ending_json(ending: Ending | None) -> dict[str, Any] | None:
     return {
         "at": ending.at,
         "result": _raw(ending.result),
+        "continued_with": _raw(ending.continued_with),
         "error": None
         if failure is None
         else {"type": failure.type_name, "message": failure.message, "traceback": failure.traceback},
@@ -206,6 +225,10 @@ def step_json(step: Step) -> dict[str, Any]:
         "location": step.location,
         "outcome": _raw(step.outcome),
         "attempt": None if step.task is None else step.task.attempt,
+        "run": step.run,
+        "key": step.key,
+        "undoes": step.undoes,
+        "undone_by": step.undone_by,
     }
 
 

@@ -29,6 +29,8 @@ from continuum.errors import (
     RunNotFound,
     RunTerminal,
     SchemaOutdated,
+    SearchError,
+    SignalRefused,
 )
 
 __all__ = ["EXIT_CODES", "ExitCode", "Group", "Shell", "command_options", "explain", "pass_shell"]
@@ -64,7 +66,9 @@ EXIT_CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (JournalUnavailable, ExitCode.UNAVAILABLE),
     (SchemaOutdated, ExitCode.SCHEMA),
     (ConfigError, ExitCode.USAGE),
+    (SearchError, ExitCode.USAGE),
     (DeclarationError, ExitCode.USAGE),
+    (SignalRefused, ExitCode.USAGE),
 )
 
 
@@ -167,6 +171,9 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        if ctx.obj is None:
+            # Made here, so that what a command reads of its options is known here as well when it fails.
+            ctx.obj = Shell()
         # A wrong option is found before `--json` behind it is read.
         asked = "--json" in ctx.args
         try:

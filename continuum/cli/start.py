@@ -108,11 +108,13 @@ def parse_json(text: str, option: str) -> Any:
     elif text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
-        except OSError as error:
-            message = f"{option}: cannot read {text[1:]!r}: {error.strerror}"
+        except (OSError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            message = f"{option}: cannot read {text[1:]!r}: {why}"
             raise ConfigError(message) from None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        message = f"{option} is not JSON ({error}). A text needs quotes of its own: {option} '\"o1\"'."
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        why = str(error).removeprefix("JSON is malformed: ")
+        message = f"{option} is not JSON ({why}). A text needs quotes of its own, as in '\"o1\"'."
         raise ConfigError(message) from None

@@ -7,18 +7,22 @@ from typing import Any, ParamSpec, TypeVar, overload
 from continuum.client.calls import Calls, Origin
 from continuum.client.handles import AsyncRunHandle
 from continuum.client.twins import Twin
+from continuum.declare.signals import Signal
 from continuum.declare.workflows import Workflow
+from continuum.journal.protocol import PostResult
+from continuum.replay.effects.child import SignalLike
 
 __all__ = ["AsyncCalls"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class AsyncCalls:
     """The calls of one instance for asyncio. They run on threads; waiting for results does not occupy one.
 
-    Only ``start`` and ``start_unique`` are spelled out: a generic method's types do not survive being wrapped.
+    ``start``, ``start_unique`` and ``signal`` are spelled out: a generic method's types do not survive being wrapped.
     """
 
     def __init__(self, sync: Calls) -> None:
@@ -106,12 +110,69 @@ class AsyncCalls:
         """Return a handle on a run; asks nothing of the database."""
         return self._sync.handle(run_id, namespace=namespace).aio
 
+    @overload
+    async def signal(
+        self,
+        run_id: str,
+        signal: Signal[T],
+        value: T,
+        *,
+        delivery_id: str | None = ...,
+        namespace: str | None = ...,
+        connection: Any = ...,
+    ) -> PostResult: ...
+    @overload
+    async def signal(
+        self,
+        run_id: str,
+        signal: SignalLike[None],
+        *,
+        delivery_id: str | None = ...,
+        namespace: str | None = ...,
+        connection: Any = ...,
+    ) -> PostResult: ...
+    @overload
+    async def signal(
+        self,
+        run_id: str,
+        signal: str,
+        value: Any = ...,
+        *,
+        delivery_id: str | None = ...,
+        namespace: str | None = ...,
+        connection: Any = ...,
+    ) -> PostResult: ...
+    async def signal(
+        self,
+        run_id: str,
+        signal: Any,
+        value: Any = None,
+        *,
+        delivery_id: str | None = None,
+        namespace: str | None = None,
+        connection: Any = None,
+    ) -> PostResult:
+        """Send a signal, as :meth:`RunHandle.signal` does."""
+        handle = self._sync.handle(run_id, namespace=namespace)
+        return await asyncio.to_thread(
+            lambda: handle.signal(signal, value, delivery_id=delivery_id, connection=connection)
+        )
+
     get = Twin(Calls.get)
     find = Twin(Calls.find)
     history = Twin(Calls.history)
+    dump_history = Twin(Calls.dump_history)
+    rehearse = Twin(Calls.rehearse)
+    patches = Twin(Calls.patches)
     tasks = Twin(Calls.tasks)
-    list_runs = Twin(Calls.list_runs)
+    search = Twin(Calls.search)
+    progress = Twin(Calls.progress)
+    tree = Twin(Calls.tree)
     list_workers = Twin(Calls.list_workers)
-    signal = Twin(Calls.signal)
+    versions = Twin(Calls.versions)
+    check_versions = Twin(Calls.check_versions)
+    retire_versions = Twin(Calls.retire_versions)
+    source = Twin(Calls.source)
+    set_attributes = Twin(Calls.set_attributes)
     cancel = Twin(Calls.cancel)
     terminate = Twin(Calls.terminate)

@@ -1,14 +1,16 @@
 """Here lives the answer to "why is this run not moving?", in sentences that name what to look at.
 
-Pure: the run, its events, its task rows and the registered workers in; findings out, the most important first.
+Pure: the run, its events, its task rows, its children and the registered workers in; findings out, the most important
+first. A run that waits for a child is where it is because of that one, so what the child waits for is told with it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, assert_never
 
+from continuum.client.children import Child, of_children
+from continuum.client.findings import Finding, Weight, say_count, say_duration, worst_first
 from continuum.client.timeline import Step, StepKind, is_open, moment, timeline
 from continuum.declare.executors import LOCAL
 from continuum.model.events import Event
@@ -17,28 +19,12 @@ from continuum.model.leases import WorkerRecord
 from continuum.model.runs import Run, RunState
 from continuum.model.tasks import TaskRecord, TaskState
 
-__all__ = ["Finding", "Weight", "diagnose", "say_duration"]
+__all__ = ["diagnose"]
 
 # A live dispatcher claims within milliseconds of a hint, or at its next poll; later than this something is missing.
 SLOW_CLAIM: Final = timedelta(seconds=10)
 CELERY: Final = "celery"
-
-
-class Weight(StrEnum):
-    """How a finding should be read."""
-
-    FINE = "fine"  # as it should be
-    SLOW = "slow"  # will probably move by itself, look again
-    BLOCKED = "blocked"  # needs somebody
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One reason, and what can be done about it."""
-
-    weight: Weight
-    text: str
-    remedy: str | None = None
+_NO_CHILDREN: Final[Mapping[str, Child]] = MappingProxyType({})
 
 
 def diagnose(
@@ -48,27 +34,31 @@ def diagnose(
     tasks: Sequence[TaskRecord],
     workers: Sequence[WorkerRecord],
     now: datetime,
+    children: Mapping[str, Child] = _NO_CHILDREN,
 ) -> list[Finding]:
-    """Return why the run is where it is; nothing for one that has ended."""
+    """Return why the run is where it is; nothing for one that has ended.
+
+    ``children`` are those that are known of the ones it waits for, by the id they were started with.
+    """
     if run.ended:
         return []
     alive = {worker.id: worker for worker in workers if worker.alive}
     every = {worker.id: worker for worker in workers}
+    steps = timeline(events, tasks)
     findings = [
         *_of_state(run, alive, now),
         *_of_owner(run, alive, every, now),
-        *_of_cancel(run, now),
+        *_of_cancel(run, steps, now),
     ]
-    steps = timeline(events, tasks)
     by_command = {step.command: step for step in steps}
     limits = {step.limit for step in steps if step.limit is not None and is_open(step)}
     for step in steps:
-        if is_open(step) and step.command not in limits:
+        if is_open(step) and step.command not in limits and step.kind is not StepKind.CHILD:
             findings.extend(_of_step(step, by_command, alive, every, now, cancelled_at=run.cancel_requested_at))
+    findings.extend(of_children([step for step in steps if is_open(step)], children, now))
     if not findings:
         findings.extend(_of_own_wait(run, alive, now, events))
-    order = [Weight.BLOCKED, Weight.SLOW, Weight.FINE]
-    return sorted(findings, key=lambda finding: order.index(finding.weight))
+    return worst_first(findings)
 
 
 def _of_state(run: Run, alive: Mapping[WorkerId, WorkerRecord], now: datetime) -> Iterator[Finding]:
@@ -97,7 +87,7 @@ def _of_pending(run: Run, alive: Mapping[WorkerId, WorkerRecord], now: datetime)
     elif now - run.created_at > SLOW_CLAIM and run.lease_owner is None:
         yield Finding(
             weight=Weight.BLOCKED,
-            text=f"pending: none of {_count(len(alive), 'live dispatcher')} has taken it in"
+            text=f"pending: none of {say_count(len(alive), 'live dispatcher')} has taken it in"
             f" {say_duration(now - run.created_at)}; they have not loaded workflow {run.workflow!r} version"
             f" {run.version}, or are all busy",
             remedy="start a dispatcher with the app that declares this workflow and version",
@@ -122,14 +112,20 @@ def _of_owner(
     yield Finding(weight=weight, text=text, remedy=remedy)
 
 
-def _of_cancel(run: Run, now: datetime) -> Iterator[Finding]:
-    if run.cancel_requested_at is not None:
-        yield Finding(
-            weight=Weight.SLOW,
-            text=f"a cancel was requested {say_duration(now - run.cancel_requested_at)} ago, and the run has not ended:"
-            " it compensates, or its code went on after CancelledError",
-            remedy=f"`continuum terminate {run.id}` ends it without its code",
-        )
+def _of_cancel(run: Run, steps: Sequence[Step], now: datetime) -> Iterator[Finding]:
+    requested = run.cancel_requested_at
+    if requested is None:
+        return
+    undoing = [step for step in steps if step.kind is StepKind.COMPENSATION and step.requested_at >= requested]
+    if any(map(is_open, undoing)):
+        why = f"it is rolling back ({say_count(len(undoing), 'compensation')} so far)"
+    else:
+        why = "it cleans up, waits for children that were asked too, or its code went on after CancelledError"
+    yield Finding(
+        weight=Weight.SLOW,
+        text=f"a cancel was requested {say_duration(now - requested)} ago, and the run has not ended: {why}",
+        remedy=f"`continuum terminate {run.id}` ends it without its code",
+    )
 
 
 def _of_own_wait(
@@ -139,8 +135,8 @@ def _of_own_wait(
     if run.state == RunState.SUSPENDED and run.wake_at is None:
         yield Finding(
             weight=Weight.BLOCKED,
-            text="waits inside its own code (an Event, a Lock, a Future, wait_until …): no activity, timer or awaited"
-            " signal is outstanding",
+            text="waits inside its own code (an Event, a Lock, a Future, wait_until …): no activity, child, timer or"
+            " awaited signal is outstanding",
             remedy=f"a signal that its code handles moves it; else `continuum cancel {run.id}`, or `continuum terminate"
             f" {run.id}`",
         )
@@ -149,7 +145,7 @@ def _of_own_wait(
         yield Finding(
             weight=Weight.FINE if idle < SLOW_CLAIM else Weight.SLOW,
             text=f"its code is at work, or waits inside itself (an Event, a Lock, wait_until …); the last event is"
-            f" {say_duration(idle)} old, and no activity, timer or signal is outstanding",
+            f" {say_duration(idle)} old, and no activity, child, timer or signal is outstanding",
         )
 
 
@@ -167,9 +163,17 @@ def _of_step(
             yield _of_signal(step, steps, now, cancelled_at)
         case StepKind.TIMER:
             yield _of_timer(step, now)
-        case StepKind.ACTIVITY:
+        case StepKind.ACTIVITY | StepKind.COMPENSATION:
             yield _of_activity(step, alive, every, now)
-        case StepKind.VALUE | StepKind.PATCH:
+        case (
+            StepKind.CHILD
+            | StepKind.VALUE
+            | StepKind.PATCH
+            | StepKind.SENT
+            | StepKind.ATTRIBUTES
+            | StepKind.PUBLISHED
+            | StepKind.ANSWERED
+        ):
             return
         case _:
             assert_never(step.kind)
@@ -213,9 +217,9 @@ def _of_activity(
     if row is None:
         return Finding(
             weight=Weight.SLOW,
-            text=f"activity {step.name}{_at(step)} has ended; its outcome is on its way into the run",
+            text=f"{step.kind} {step.name}{_at(step)} has ended; its outcome is on its way into the run",
         )
-    what = f"activity {step.name}{_at(step)}: attempt {row.attempt} of {row.max_attempts}"
+    what = f"{step.kind} {step.name}{_at(step)}: attempt {row.attempt} of {row.max_attempts}"
     error = row.last_error
     last = (
         ""
@@ -254,7 +258,8 @@ def _of_dispatched(row: TaskRecord, what: str, last: str, *, now: datetime) -> F
     advice = f"is a {row.executor.capitalize()} worker{option} running, and not busy? `continuum check -A yourapp` asks"
     return Finding(
         weight=Weight.FINE if waited < SLOW_CLAIM else Weight.BLOCKED,
-        text=f"{what} waits in {queue} since {say_duration(waited)}, published {_count(row.dispatch_no, 'time')}{last}",
+        text=f"{what} waits in {queue} since {say_duration(waited)}, published"
+        f" {say_count(row.dispatch_no, 'time')}{last}",
         remedy=None if waited < SLOW_CLAIM else advice,
     )
 
@@ -301,26 +306,3 @@ def _at(step: Step) -> str:
 def _when(at: datetime, now: datetime) -> str:
     clock = at.strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"at {clock} (in {say_duration(at - now)})" if at > now else f"at {clock} (now)"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def say_duration(length: timedelta) -> str:
-    """Return a duration as people say it: two units at most."""
-    seconds = length.total_seconds()
-    sign = "-" if seconds < 0 else ""
-    seconds = abs(seconds)
-    if seconds < 1:
-        return f"{sign}{seconds * 1000:.0f} ms"
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{sign}{seconds:.3g} s"
-    whole = round(seconds)
-    days, rest = divmod(whole, 86_400)
-    hours, rest = divmod(rest, 3_600)
-    minutes, rest = divmod(rest, 60)
-    parts = [f"{days} d"] * bool(days) + [f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(minutes)
-    if not days and not hours and rest:
-        parts.append(f"{rest} s")
-    return sign + " ".join(parts[:2])

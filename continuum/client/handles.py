@@ -1,33 +1,42 @@
 """Here live the handles by which callers keep hold of a run: signal it, wait for it, end it."""
 
 import asyncio
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast, overload
 
 from continuum.client.access import Access
+from continuum.client.asking import Asking, pauses
 from continuum.client.checks import check_namespace, check_run_id, check_timeout
 from continuum.client.letters import send_cancel, send_signal, terminate_run
-from continuum.client.lookups import find_run, read_history, tip_of
+from continuum.client.lookups import get_run, read_history, tip_of
+from continuum.client.marks import read_progress, set_run_attributes
 from continuum.client.results import read_outcome, timed_out
+from continuum.client.trees import RunTree, cancel_tree, read_tree, terminate_tree
 from continuum.client.twins import Twin
 from continuum.client.waiting import Outcome
-from continuum.declare.signals import Signal
+from continuum.declare.signals import Question, Signal
 from continuum.errors import JournalBusy, JournalUnavailable, RunNotFound
 from continuum.journal.protocol import PostResult
 from continuum.model.events import Event
 from continuum.model.ids import RunId
 from continuum.model.runs import Run
+from continuum.replay.effects.child import SignalLike
 
 __all__ = ["AsyncRunHandle", "RunHandle"]
 
 R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
 
 
 class RunHandle(Generic[R]):
     """One run, as its caller holds it. Cheap, thread-safe, and as good after a restart: ``continuum.handle(id)``.
 
-    Signal, cancel, terminate, result and refresh follow a chain of continued runs to its last one.
+    Everything but ``history`` follows a chain of continued runs to its last one.
     """
 
     __slots__ = ("_access", "_joined", "_known", "_namespace", "_workflow", "id")
@@ -83,69 +92,186 @@ class RunHandle(Generic[R]):
             future.cancel()
         return self._read(outcome)
 
+    @overload
     def signal(
-        self,
-        signal: Signal[Any] | str,
-        value: Any = None,
-        *,
-        delivery_id: str | None = None,
-        connection: Any = None,
+        self, signal: Signal[T], value: T, *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    @overload
+    def signal(
+        self, signal: SignalLike[None], *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    @overload
+    def signal(
+        self, signal: str, value: Any = ..., *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    def signal(
+        self, signal: Any, value: Any = None, *, delivery_id: str | None = None, connection: Any = None
     ) -> PostResult:
         """Send a signal; return ``"delivered"``, or ``"duplicate"`` if this delivery id has arrived before.
 
         With ``connection`` it arrives exactly if that transaction commits. Raises ``CodecError`` if the value is not
-        of the signal's type, ``RunNotFound``, ``RunTerminal`` if the run has ended.
+        of the signal's type, ``SignalRefused`` if the run's workflow declares its signals and not this one, or not with
+        such a value, ``RunNotFound``, ``RunTerminal`` if the run has ended.
         """
-        return send_signal(
-            self._access,
-            self.id,
-            signal,
-            value,
-            delivery_id=delivery_id,
-            namespace=self._namespace,
-            connection=connection,
-        )
+        with self._seeking():
+            return send_signal(
+                self._access,
+                self.id,
+                signal,
+                value,
+                delivery_id=delivery_id,
+                namespace=self._namespace,
+                connection=connection,
+                workflow=self._workflow,
+            )
 
-    def cancel(self, *, connection: Any = None) -> None:
+    @overload
+    def ask(
+        self,
+        question: Question[T, A],
+        value: T,
+        *,
+        timeout: float | timedelta | None = ...,
+        delivery_id: str | None = ...,
+    ) -> A: ...
+    @overload
+    def ask(
+        self,
+        question: str,
+        value: Any = ...,
+        *,
+        timeout: float | timedelta | None = ...,
+        delivery_id: str | None = ...,
+    ) -> Any: ...
+    def ask(
+        self,
+        question: Question[Any, Any] | str,
+        value: Any = None,
+        *,
+        timeout: float | timedelta | None = None,
+        delivery_id: str | None = None,
+    ) -> Any:
+        """Send a signal that has a ``reply=``, wait for the workflow's answer and return it.
+
+        Asking again with the same ``delivery_id`` is asking the same question: it returns the same answer, also after
+        a ``ResultTimeout``. ``timeout`` is in seconds, or a timedelta; None waits on, as long as the run goes on.
+
+        Raises as :meth:`signal` does; ``ResultTimeout``; ``RunFailed`` if the run fails without answering, and
+        ``RunTerminal`` if it ends otherwise.
+        """
+        seconds = check_timeout(timeout)
+        asking = self._ask(question, value, delivery_id)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for pause in pauses():
+            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+            if asking.look():
+                break
+            if left <= 0:
+                raise asking.late(seconds)
+            time.sleep(left)
+        return asking.reply
+
+    def _ask(self, question: Any, value: Any, delivery_id: str | None) -> Asking:
+        options: Any = {"delivery_id": delivery_id, "namespace": self._namespace, "workflow": self._workflow}
+        asking = Asking(self._access, self.id, question, value, **options)
+        with self._seeking():
+            asking.send()
+        return asking
+
+    def cancel(self, *, cascade: bool = False, connection: Any = None) -> list[RunId]:
         """Ask the run to cancel itself: ``CancelledError`` at its ``await``, time to compensate, then ``cancelled``.
 
-        Raises ``RunNotFound``, ``RunTerminal`` if the run has ended.
+        It asks the children it waits for in turn. With ``cascade`` all that is below it is asked from here, abandoned
+        children included, and what has ended is passed over. Returns the runs that were asked, parents first. Raises
+        ``RunNotFound``, ``RunTerminal`` if the run has ended (not with ``cascade``).
         """
-        send_cancel(self._access, self.id, namespace=self._namespace, connection=connection)
+        with self._seeking():
+            if cascade:
+                return cancel_tree(self._access, self.id, namespace=self._namespace, connection=connection)
+            send_cancel(self._access, self.id, namespace=self._namespace, connection=connection)
+            return [self.id]
 
-    def terminate(self, reason: str | None = None) -> RunId:
-        """End the run at once, without its code and without compensation; return the id of the run that was ended.
+    def terminate(self, reason: str | None = None, *, cascade: bool = False) -> list[RunId]:
+        """End the run at once, without its code and without compensation.
 
-        Raises ``RunNotFound``, ``RunTerminal`` if the run has ended.
+        Its children are told as their ``on_parent_close`` says. With ``cascade`` all that is below it is ended like
+        this, abandoned children included, and what has ended is passed over. Returns the runs that were ended (of a
+        chain the last one), parents first. Raises ``RunNotFound``, ``RunTerminal`` if the run has ended (not with
+        ``cascade``).
         """
-        return terminate_run(self._access, self.id, reason=reason, namespace=self._namespace)
+        with self._seeking():
+            if cascade:
+                return terminate_tree(self._access, self.id, reason=reason, namespace=self._namespace)
+            return [terminate_run(self._access, self.id, reason=reason, namespace=self._namespace)]
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set some of the run's attributes, key by key; others stay as they are. Also of a run that has ended.
+
+        They are what :meth:`Calls.search` finds runs by. Nothing is journaled, and the workflow cannot read them.
+        Raises ``CodecError`` with the path of what is not JSON, ``RunNotFound``.
+        """
+        with self._seeking():
+            set_run_attributes(self._access, self.id, attributes, namespace=self._namespace)
+
+    def progress(self) -> dict[str, Any]:
+        """Return the last value that the run has published under each name. Raises ``RunNotFound``.
+
+        ``CodecError`` if a value is of a class that is not loaded here.
+        """
+        with self._seeking():
+            return read_progress(self._access, self.id, namespace=self._namespace)
+
+    def tree(self, *, limit: int = 1_000) -> RunTree:
+        """Return the run with the runs that it has started, and those that they have started, ``limit`` in all.
+
+        ``.cut`` says that there are more: those nearest to the run are read first. Raises ``RunNotFound``.
+        """
+        with self._seeking():
+            return read_tree(self._access, self.id, namespace=self._namespace, limit=limit)
 
     def refresh(self) -> Run:
         """Return the run as it stands now, or the last of its chain. Raises ``RunNotFound``."""
-        return tip_of(self._access, self.id, namespace=self._namespace)
+        with self._seeking():
+            return tip_of(self._access, self.id, namespace=self._namespace)
 
-    def history(self, *, after: int = 0) -> list[Event]:
-        """Return the run's events with a sequence number above ``after``. Raises ``RunNotFound``."""
-        return read_history(self._access, self.id, namespace=self._namespace, after=after)
+    def history(self, *, after: int = 0, payloads: bool = True, max_payload_bytes: int | None = None) -> list[Event]:
+        """Return the run's events with a sequence number above ``after``, as :meth:`Calls.history` does.
+
+        Raises ``RunNotFound``.
+        """
+        with self._seeking():
+            return read_history(
+                self._access,
+                self.id,
+                namespace=self._namespace,
+                after=after,
+                payloads=payloads,
+                max_payload_bytes=max_payload_bytes,
+            )
 
     # -------------------------------------------------------------- waiting, for both twins
+
+    @contextmanager
+    def _seeking(self) -> Iterator[None]:
+        """Say of a run that is not found, and was started in a caller's own transaction, what is the matter."""
+        try:
+            yield
+        except RunNotFound as error:
+            if self._known or not self._joined:
+                raise
+            # Nobody else can see it before the commit, so waiting inside the transaction would never end.
+            message = (
+                f"{error}: it was started with connection=…, and that transaction has not committed, or was rolled"
+                " back. Commit first; signal() and cancel() can be part of it, with the same connection=…"
+            )
+            raise RunNotFound(message, run_id=self.id) from None
 
     def _ascertain(self) -> None:
         """Make sure that there is a run to wait for. Raises ``RunNotFound``."""
         if self._known:
             return
-        run = find_run(self._access, self.id, namespace=self._namespace)
-        if run is None:
-            message = f"there is no run {self.id}"
-            if self._joined:
-                # Nobody else can see it before the commit, so waiting inside the transaction would never end.
-                message += (
-                    ": it was started with connection=…, and that transaction has not committed, or was rolled back."
-                    " Commit first, then ask for the result"
-                )
-            elif self._namespace is not None:
-                message += f" in namespace {self._namespace!r}"
-            raise RunNotFound(message, run_id=self.id)
+        with self._seeking():
+            run = get_run(self._access, self.id, namespace=self._namespace)
         self._workflow = run.workflow
         self._known = True
 
@@ -201,8 +327,69 @@ class AsyncRunHandle(Generic[R]):
             outcome = await asyncio.to_thread(handle._last_look, seconds)  # noqa: SLF001
         return handle._read(outcome)  # noqa: SLF001
 
-    signal = Twin(RunHandle.signal)
+    @overload
+    async def ask(
+        self,
+        question: Question[T, A],
+        value: T,
+        *,
+        timeout: float | timedelta | None = ...,  # noqa: ASYNC109 - as its twin
+        delivery_id: str | None = ...,
+    ) -> A: ...
+    @overload
+    async def ask(
+        self,
+        question: str,
+        value: Any = ...,
+        *,
+        timeout: float | timedelta | None = ...,  # noqa: ASYNC109 - as its twin
+        delivery_id: str | None = ...,
+    ) -> Any: ...
+    async def ask(
+        self,
+        question: Question[Any, Any] | str,
+        value: Any = None,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as its twin
+        delivery_id: str | None = None,
+    ) -> Any:
+        """Ask as :meth:`RunHandle.ask` does, without a thread while it waits."""
+        seconds = check_timeout(timeout)
+        ask = self._sync._ask  # noqa: SLF001 - the twin's own half
+        asking = await asyncio.to_thread(ask, question, value, delivery_id)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for pause in pauses():
+            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+            if await asyncio.to_thread(asking.look):
+                break
+            if left <= 0:
+                raise asking.late(seconds)
+            await asyncio.sleep(left)
+        return asking.reply
+
+    @overload
+    async def signal(
+        self, signal: Signal[T], value: T, *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    @overload
+    async def signal(
+        self, signal: SignalLike[None], *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    @overload
+    async def signal(
+        self, signal: str, value: Any = ..., *, delivery_id: str | None = ..., connection: Any = ...
+    ) -> PostResult: ...
+    async def signal(
+        self, signal: Any, value: Any = None, *, delivery_id: str | None = None, connection: Any = None
+    ) -> PostResult:
+        """Send a signal, as :meth:`RunHandle.signal` does."""
+        send = self._sync.signal
+        return await asyncio.to_thread(lambda: send(signal, value, delivery_id=delivery_id, connection=connection))
+
     cancel = Twin(RunHandle.cancel)
     terminate = Twin(RunHandle.terminate)
+    set_attributes = Twin(RunHandle.set_attributes)
+    progress = Twin(RunHandle.progress)
+    tree = Twin(RunHandle.tree)
     refresh = Twin(RunHandle.refresh)
     history = Twin(RunHandle.history)

@@ -2,20 +2,24 @@
 
 from typing import Any
 
+import msgspec
+
 from continuum.client.access import Access
+from continuum.client.agreements import find_contract
 from continuum.client.checks import check_key, check_namespace, check_run_id
 from continuum.client.joined import send_after_commit
 from continuum.declare.signals import Signal, signal_name
-from continuum.errors import ConfigError, JournalBusy, JournalUnavailable
+from continuum.errors import ConfigError, JournalBusy, JournalUnavailable, SignalRefused
 from continuum.journal.protocol import PostResult
 from continuum.journal.requests import Hint, HintKind
 from continuum.model.codec import check_size, encode
+from continuum.model.contracts import Mismatch
 from continuum.model.events import EventType
 from continuum.model.ids import RunId
 from continuum.model.messages import NewMessage
-from continuum.model.names import is_storable
+from continuum.model.names import is_storable, shown
 
-__all__ = ["send_cancel", "send_signal", "terminate_run"]
+__all__ = ["post", "send_cancel", "send_signal", "terminate_run", "write_signal"]
 
 _MAX_REASON = 2_000
 
@@ -29,23 +33,65 @@ def send_signal(
     delivery_id: str | None,
     namespace: str | None,
     connection: Any,
+    workflow: str | None = None,
 ) -> PostResult:
     """Post a signal to the tip of the run's chain.
 
-    The value is checked against the signal's type, and its size, before anything is written.
+    The value is checked against the signal's type, the contract of the run's workflow, and the limit of its size,
+    before anything is written.
+
+    :param workflow: the run's workflow, where it is known.
     """
-    name = signal_name(signal)
-    payload = signal.encode(value) if isinstance(signal, Signal) else encode(value, where=f"signal {name}")
-    check_size(payload, access.settings.max_payload_bytes, f"signal {name}")
     message = NewMessage(
         run_id=check_run_id(run_id),
         kind=EventType.SIGNAL_RECEIVED,
-        name=name,
-        payload=payload,
+        name=signal_name(signal),
+        payload=None,
         namespace=check_namespace(namespace),
         delivery_id=check_key("delivery_id", delivery_id),
     )
-    return _post(access, message, connection)
+    payload = write_signal(access, message, signal, value, connection=connection, workflow=workflow)
+    return post(access, msgspec.structs.replace(message, payload=payload), connection)
+
+
+def write_signal(
+    access: Access,
+    message: NewMessage,
+    signal: Signal[Any] | str,
+    value: Any,
+    *,
+    connection: Any = None,
+    workflow: str | None = None,
+    asks: bool = False,
+) -> str:
+    """Return the payload of a value that the tip of the run's chain takes.
+
+    :param asks: whether an answer is expected.
+
+    Raises ``CodecError``, ``SignalRefused``, ``RunNotFound``.
+    """
+    name = signal_name(signal)
+    payload = signal.encode(value) if isinstance(signal, Signal) else encode(value, where=f"signal {name}")
+    contract = find_contract(access, message, connection=connection, workflow=workflow)
+    if contract is not None:
+        if name not in contract.names:
+            declared = ", ".join(sorted(contract.names)) or "none"
+            raise _refused(message, f"it takes no signal {name!r}. Its workflow declares: {declared}.")
+        if asks and name not in contract.questions:
+            declared = ", ".join(sorted(contract.questions)) or "none"
+            raise _refused(message, f"it does not answer signal {name!r}. Those with a reply: {declared}.")
+        try:
+            fitted = contract.check(name, payload)
+        except Mismatch as mismatch:
+            raise _refused(message, f"signal {name!r} is declared with another value: {mismatch}.") from None
+        if not (isinstance(signal, Signal) and signal.is_exact):
+            payload = fitted
+    check_size(payload, access.settings.max_payload_bytes, f"signal {name}")
+    return payload
+
+
+def _refused(message: NewMessage, why: str) -> SignalRefused:
+    return SignalRefused(f"run {message.run_id}: {why} Nothing was sent.", run_id=message.run_id, signal=message.name)
 
 
 def send_cancel(access: Access, run_id: str, *, namespace: str | None, connection: Any) -> None:
@@ -57,13 +103,13 @@ def send_cancel(access: Access, run_id: str, *, namespace: str | None, connectio
         payload=None,
         namespace=check_namespace(namespace),
     )
-    _post(access, message, connection)
+    post(access, message, connection)
 
 
 def terminate_run(access: Access, run_id: str, *, reason: str | None, namespace: str | None) -> RunId:
     """End the tip of the run's chain now, without its code; return its id."""
     if reason is not None and (not isinstance(reason, str) or len(reason) > _MAX_REASON or not is_storable(reason)):
-        message = f"reason={reason!a:.100} is not valid: write a text of at most {_MAX_REASON} characters."
+        message = f"reason={shown(reason)} is not valid: write a text of at most {_MAX_REASON} characters."
         raise ConfigError(message)
     known = check_run_id(run_id)
     journal = access.journal
@@ -74,7 +120,8 @@ def terminate_run(access: Access, run_id: str, *, reason: str | None, namespace:
     return ended
 
 
-def _post(access: Access, message: NewMessage, connection: Any) -> PostResult:
+def post(access: Access, message: NewMessage, connection: Any = None) -> PostResult:
+    """Post a message, and say so to the dispatchers; ask once more where that can do no harm."""
     journal = access.journal
     hint = Hint(HintKind.MAIL)
     if connection is not None:

@@ -3,9 +3,9 @@
 The values, their meaning and their defaults are those of :class:`~continuum.config.Settings`; a test compares both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TypedDict
+from typing import Any, TypedDict
 
 __all__ = ["Options"]
 
@@ -33,8 +33,15 @@ class Options(TypedDict, total=False):
     spin_limit: int
     max_grants: int
     stuck_backoff: timedelta
+    stuck_backoff_max: timedelta
     max_payload_bytes: int
+    max_child_depth: int
     partitions_ahead: int
     dispatch_deadline: timedelta
     dispatch_window: int
     drain_timeout: timedelta
+    tripwire: bool
+    snapshot_threshold: int | None
+    max_snapshot_bytes: int
+    paranoid: bool | None
+    redact: Callable[[str, str | None, Any], Any] | None

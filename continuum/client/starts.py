@@ -11,15 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from continuum.client.access import Access
-from continuum.client.checks import attributes_text, check_key, check_namespace
+from continuum.client.checks import check_key, check_namespace
 from continuum.client.joined import send_after_commit
 from continuum.declare.registry import WorkflowDeclaration
 from continuum.declare.workflows import Workflow
 from continuum.errors import ConfigError, DeclarationError, JournalBusy, JournalUnavailable
 from continuum.journal.requests import Hint, HintKind
+from continuum.model.attributes import attributes_text
 from continuum.model.codec import CODEC_VERSION, check_size
 from continuum.model.ids import RunId, new_run_id
-from continuum.model.runs import NewRun, Started
+from continuum.model.names import shown
+from continuum.model.runs import LOOP_VERSION, NewRun, Started
 
 __all__ = ["RESERVED", "StartOptions", "find_workflow", "start_run"]
 
@@ -60,8 +62,10 @@ def start_run(
     started = Started(
         input=msgspec.Raw(payload.encode()),
         seed=os.urandom(_SEED_BYTES).hex(),
+        loop_version=LOOP_VERSION,
         codec_version=CODEC_VERSION,
         max_payload=access.settings.max_payload_bytes,
+        max_depth=access.settings.max_child_depth,
     )
     journal = access.journal
     run = NewRun(
@@ -111,7 +115,7 @@ def find_workflow(access: Access, name: str) -> WorkflowDeclaration:
 def _checked(flow: object) -> WorkflowDeclaration:
     if isinstance(flow, Workflow):
         return flow
-    name = getattr(flow, "__qualname__", None) or repr(flow)
+    name = getattr(flow, "__qualname__", None) or shown(flow)
     message = f"start() wants a workflow or its name, not {name}: is the @workflow decorator missing?"
     raise DeclarationError(message)
 

@@ -1,9 +1,11 @@
 """Here lives the reading of a history as a timeline: what the run asked for, when, from which line, and what came.
 
-Pure: events and task rows in, values out. Nothing here knows the workflow's code.
+Pure: events and task rows in, values out. Nothing here knows the workflow's code, nor more of a child than its parent
+has heard.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,6 +15,8 @@ import msgspec
 
 from continuum.model.events import COMMANDS, Event, EventType
 from continuum.model.failures import Failure
+from continuum.model.questions import read_question
+from continuum.model.runs import Started
 from continuum.model.tasks import TaskRecord, TaskState
 
 __all__ = ["Ending", "Step", "StepKind", "StepState", "ending_of", "is_open", "moment", "timeline"]
@@ -26,6 +30,12 @@ class StepKind(StrEnum):
     SIGNAL = "signal"
     VALUE = "value"
     PATCH = "patch"
+    COMPENSATION = "compensation"
+    CHILD = "child"
+    SENT = "sent signal"
+    ATTRIBUTES = "attributes"
+    PUBLISHED = "published"
+    ANSWERED = "answered"
 
 
 class StepState(StrEnum):
@@ -37,11 +47,12 @@ class StepState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     TIMED_OUT = "timed out"
+    CANCELLING = "cancelling"  # a child that was asked to, and has not said yet that it did
     CANCELLED = "cancelled"
-    ABANDONED = "abandoned"
+    LEFT = "left open"  # the run ended and waits no more; what was asked for may end by itself
 
 
-OPEN: Final = frozenset({StepState.WAITING, StepState.RETRYING, StepState.RUNNING})
+OPEN: Final = frozenset({StepState.WAITING, StepState.RETRYING, StepState.RUNNING, StepState.CANCELLING})
 
 _KINDS: Final = {
     EventType.ACTIVITY_SCHEDULED: StepKind.ACTIVITY,
@@ -49,14 +60,51 @@ _KINDS: Final = {
     EventType.SIGNAL_AWAITED: StepKind.SIGNAL,
     EventType.VALUE_RECORDED: StepKind.VALUE,
     EventType.PATCH_MARKED: StepKind.PATCH,
+    EventType.COMPENSATION_SCHEDULED: StepKind.COMPENSATION,
+    EventType.CHILD_STARTED: StepKind.CHILD,
+    EventType.SIGNAL_SENT: StepKind.SENT,
+    EventType.ATTRIBUTES_SET: StepKind.ATTRIBUTES,
+    EventType.VALUE_PUBLISHED: StepKind.PUBLISHED,
+    EventType.SIGNAL_ANSWERED: StepKind.ANSWERED,
 }
+_INSTANT: Final = frozenset(
+    {
+        StepKind.VALUE,
+        StepKind.PATCH,
+        StepKind.SENT,
+        StepKind.ATTRIBUTES,
+        StepKind.PUBLISHED,
+        StepKind.ANSWERED,
+    }
+)
+_WITH_TASK: Final = frozenset({StepKind.ACTIVITY, StepKind.COMPENSATION})
 _ENDS: Final = {
     EventType.ACTIVITY_COMPLETED: StepState.DONE,
     EventType.ACTIVITY_FAILED: StepState.FAILED,
     EventType.ACTIVITY_CANCELLED: StepState.CANCELLED,
     EventType.TIMER_FIRED: StepState.DONE,
     EventType.TIMER_CANCELLED: StepState.CANCELLED,
+    EventType.CHILD_COMPLETED: StepState.DONE,
+    EventType.CHILD_FAILED: StepState.FAILED,
+    EventType.CHILD_CANCELLED: StepState.CANCELLED,
 }
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """What the payloads of those commands say that concern another run, or another command."""
+
+    id: str | None = None
+    key: str | None = None
+    to: str | None = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    undoes: int | None = None
+
+
+_TELLING: Final = frozenset({StepKind.COMPENSATION, StepKind.CHILD, StepKind.SENT, StepKind.ANSWERED})
+_read_asked: Final = msgspec.json.Decoder(_Asked).decode
+
+
+_WITH_FAILURE: Final = frozenset({EventType.ACTIVITY_FAILED, EventType.CHILD_FAILED, EventType.CHILD_CANCELLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +119,11 @@ class Step:
     :ivar payload: arguments, value or duration, as JSON text.
     :ivar outcome: what came, as JSON text.
     :ivar failure: why it failed.
-    :ivar task: its row, while an activity is pending.
+    :ivar task: its row, while an activity or a compensation is pending.
+    :ivar run: of a child, its id; of a sent signal, the chain it went to.
+    :ivar key: of a child, the key it was started with.
+    :ivar undoes: of a compensation, the command that it undoes, if it belongs to one.
+    :ivar undone_by: the command of the compensation that undid it, or was to.
     """
 
     command: int
@@ -87,6 +139,10 @@ class Step:
     outcome: str | None = None
     failure: Failure | None = None
     task: TaskRecord | None = None
+    run: str | None = None
+    key: str | None = None
+    undoes: int | None = None
+    undone_by: int | None = None
 
     @property
     def took(self) -> timedelta | None:
@@ -101,12 +157,14 @@ class Ending:
     :ivar result: what the workflow returned, as JSON text.
     :ivar failure: the exception it ended with.
     :ivar reason: why it was terminated, as whoever did it said.
+    :ivar continued_with: the input of the run that goes on in its place, as JSON text.
     """
 
     at: datetime
     result: str | None = None
     failure: Failure | None = None
     reason: str | None = None
+    continued_with: str | None = None
 
 
 def ending_of(events: Sequence[Event]) -> Ending | None:
@@ -120,7 +178,9 @@ def ending_of(events: Sequence[Event]) -> Ending | None:
                 return Ending(at=at, failure=Failure.parse(event.payload) if event.payload else None)
             case EventType.RUN_TERMINATED:
                 return Ending(at=at, reason=Failure.parse(event.payload).message if event.payload else None)
-            case EventType.RUN_CANCELLED | EventType.RUN_CONTINUED:
+            case EventType.RUN_CONTINUED:
+                return Ending(at=at, continued_with=event.payload)
+            case EventType.RUN_CANCELLED:
                 return Ending(at=at)
             case _:
                 continue
@@ -141,7 +201,7 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
     """Return a run's steps by command number."""
     steps: dict[int, Step] = {}
     waiting: dict[str, list[int]] = {}  # signal → commands that wait for it, oldest first
-    early: dict[str, list[Event]] = {}  # signal → those that came before anybody waited
+    early = _inherited(events)  # signal → those that came before anybody waited
     previous: Step | None = None
     for event in events:
         if event.type in COMMANDS and event.command is not None:
@@ -154,6 +214,10 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
                 assert previous is not None
                 steps[previous.command] = replace(previous, limit=step.command)
             steps[step.command] = previous = step
+            if step.undoes in steps:
+                steps[step.undoes] = replace(steps[step.undoes], undone_by=step.command)
+        elif event.type == EventType.CHILD_CANCEL_REQUESTED and event.command in steps:
+            steps[event.command] = replace(steps[event.command], state=StepState.CANCELLING)
         elif event.type in _ENDS and event.command in steps:
             steps[event.command] = _ended(steps[event.command], event)
             _close_bounded_wait(steps, waiting, event)
@@ -169,9 +233,7 @@ def timeline(events: Sequence[Event], tasks: Sequence[TaskRecord] = ()) -> list[
     ending = ending_of(events)
     if ending is not None:
         # Nobody waits for them any more since then, whatever becomes of them.
-        found = [
-            replace(step, state=StepState.ABANDONED, ended_at=ending.at) if is_open(step) else step for step in found
-        ]
+        found = [replace(step, state=StepState.LEFT, ended_at=ending.at) if is_open(step) else step for step in found]
     return found
 
 
@@ -179,10 +241,11 @@ def _asked(event: Event) -> Step:
     assert event.command is not None
     kind = _KINDS[EventType(event.type)]
     at = moment(event.at)
-    instant = kind in {StepKind.VALUE, StepKind.PATCH}
+    instant = kind in _INSTANT
     due_at = None
     if kind is StepKind.TIMER and event.payload:
         due_at = at + timedelta(microseconds=msgspec.json.decode(event.payload, type=int))
+    told = _told(event.payload) if kind in _TELLING and event.payload else _Asked()
     return Step(
         command=event.command,
         kind=kind,
@@ -193,7 +256,40 @@ def _asked(event: Event) -> Step:
         due_at=due_at,
         location=event.location,
         payload=event.payload,
+        outcome=_sent(kind, event, told),
+        run=told.id or told.to,
+        key=told.key,
+        undoes=told.undoes,
     )
+
+
+def _told(payload: str) -> _Asked:
+    try:
+        return _read_asked(payload)
+    except msgspec.DecodeError:
+        return _Asked()  # it was redacted as a whole
+
+
+def _sent(kind: StepKind, event: Event, told: _Asked) -> str | None:
+    """Return what others got to see by a command that has no outcome of its own."""
+    match kind:
+        case StepKind.ATTRIBUTES | StepKind.PUBLISHED:
+            return event.payload
+        case StepKind.SENT | StepKind.ANSWERED:
+            return bytes(told.value).decode()
+        case _:
+            return None
+
+
+def _inherited(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """Return the signals that the run before it in its chain left to it, as events of its start."""
+    early: dict[str, list[Event]] = {}
+    if events and events[0].type == EventType.RUN_STARTED and events[0].payload:
+        at = events[0].at
+        for name, payload in Started.parse(events[0].payload).signals:
+            signal = Event(0, EventType.SIGNAL_RECEIVED, None, name, bytes(payload).decode(), at)
+            early.setdefault(name, []).append(signal)
+    return early
 
 
 def _bounds(previous: Step | None, timer: Step) -> bool:
@@ -214,13 +310,16 @@ def _bounds(previous: Step | None, timer: Step) -> bool:
 def _ended(step: Step, event: Event) -> Step:
     state = _ENDS[EventType(event.type)]
     failure = None
-    if event.type == EventType.ACTIVITY_FAILED and event.payload:
+    if event.type in _WITH_FAILURE and event.payload:
         failure = Failure.parse(event.payload)
     return replace(step, state=state, ended_at=moment(event.at), outcome=event.payload, failure=failure)
 
 
 def _received(step: Step, signal: Event, *, at: int) -> Step:
-    return replace(step, state=StepState.DONE, ended_at=moment(at), outcome=signal.payload)
+    value = signal.payload
+    with suppress(msgspec.DecodeError):  # redacted: nothing of a question is left
+        value = value and read_question(value)[1]
+    return replace(step, state=StepState.DONE, ended_at=moment(at), outcome=value)
 
 
 def _close_bounded_wait(steps: dict[int, Step], waiting: dict[str, list[int]], event: Event) -> None:
@@ -237,7 +336,7 @@ def _close_bounded_wait(steps: dict[int, Step], waiting: dict[str, list[int]], e
 
 
 def _with_task(step: Step, row: TaskRecord | None) -> Step:
-    if row is None or step.kind is not StepKind.ACTIVITY or not is_open(step):
+    if row is None or step.kind not in _WITH_TASK or not is_open(step):
         return step
     if row.claimed_by is not None and row.state != TaskState.DISPATCHED:
         state = StepState.RUNNING

@@ -22,8 +22,9 @@ from continuum.declare.registry import REGISTRY
 from continuum.errors import DeclarationError
 from continuum.model.codec import ArgumentsCodec, TypedCodec, codec_for
 from continuum.model.policies import ActivityPolicy
-from continuum.replay.effects.activity import ActivityFuture, schedule
-from continuum.replay.effects.base import in_workflow
+from continuum.replay.effects.activity import ActivityFuture, plan, schedule
+from continuum.replay.effects.base import get_running
+from continuum.replay.loop import DeterministicLoop
 
 __all__ = ["Activity", "CeleryTask", "Declarator", "activity"]
 
@@ -95,22 +96,40 @@ class Activity(Generic[P, R]):
         ``DeclarationError`` on an unusable idempotency key; nothing has been scheduled then. Awaiting the call raises
         ``ActivityFailed``, ``ActivityTimedOut`` or ``ActivityCancelled`` if the activity ends without a result.
         """
-        if not in_workflow():
+        if type(get_running()) is not DeterministicLoop:
             return cast("ActivityFuture[R]", self.function(*args, **kwargs))
         codecs = self._codecs
-        bound, named = codecs.arguments.bind(args, kwargs)
-        payload = codecs.arguments.encode(bound, named)
-        key = self._key
-        if key is not None:
-            key = check_key(key if isinstance(key, str) else key(*bound, **named), activity=self.name)
+        bound, named, payload = codecs.arguments.record(args, kwargs)
         return schedule(
             self.name,
             payload,
             policy=self.policy,
             policy_text=self._policy_text,
             decode=codecs.result.decode,
-            idempotency_key=key,
+            idempotency_key=None if self._key is None else self._key_of(bound, named),
         )
+
+    def plan(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[int | None], ActivityFuture[R]]:
+        """Bind and encode the arguments of a compensation; return what schedules it, given the command it undoes.
+
+        Raises as a call does; what is returned then never does so.
+        """
+        codecs = self._codecs
+        bound, named = codecs.arguments.bind(args, kwargs)
+        return plan(
+            self.name,
+            codecs.arguments.encode(bound, named),
+            policy=self.policy,
+            policy_text=self._policy_text,
+            decode=codecs.result.decode,
+            idempotency_key=self._key_of(bound, named),
+        )
+
+    def _key_of(self, bound: tuple[Any, ...], named: dict[str, Any]) -> str | None:
+        key = self._key
+        if key is None:
+            return None
+        return check_key(key if isinstance(key, str) else key(*bound, **named), activity=self.name)
 
     def options(self, **overrides: Unpack[CallOptions]) -> "Activity[P, R]":
         """Return the activity with some options replaced, to be called like it; the declaration stays as it is.

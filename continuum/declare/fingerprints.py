@@ -15,19 +15,15 @@ import ast
 import functools
 import hashlib
 import inspect
-import linecache
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType
 from typing import Any, Final
 
 from continuum.declare.syntax import canonical
+from continuum.determinism.sources import Definition, Place, module_of, read_lines
 
 __all__ = ["Fingerprint"]
-
-_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_Scope = dict[str, list["_Place"]]
 
 # 128 bits: nobody forges these, they only have to differ.
 _HEX_DIGITS: Final = 32
@@ -41,7 +37,7 @@ class Fingerprint:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = inspect.unwrap(function)
-        self._lines = _read_lines(self._function)
+        self._lines = read_lines(self._function)
 
     @functools.cached_property
     def hash(self) -> str:
@@ -54,6 +50,10 @@ class Fingerprint:
         digest = hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass"))
         return digest.hexdigest()[:_HEX_DIGITS]
 
+    def joined(self, contract: str) -> str:
+        """Return the fingerprint of the code together with the contract of its signals."""
+        return hashlib.sha256(f"{self.hash}\0{contract}".encode()).hexdigest()[:_HEX_DIGITS]
+
     @functools.cached_property
     def source(self) -> str:
         """The text of the function, then that of its helpers in the order of the file."""
@@ -63,14 +63,19 @@ class Fingerprint:
         ordered = [parts[0], *sorted(parts[1:], key=lambda part: part.first_line)]
         return "\n\n".join(self._text(part) for part in ordered)
 
-    def _text(self, part: "_Place") -> str:
+    @property
+    def definitions(self) -> list[Definition]:
+        """All that it covers: the function, then its helpers."""
+        return [part.node for part in self._parts]
+
+    def _text(self, part: Place) -> str:
         return textwrap.dedent("".join(self._lines[part.first_line - 1 : part.node.end_lineno]))
 
     @functools.cached_property
-    def _parts(self) -> list["_Place"]:
+    def _parts(self) -> list[Place]:
         """The function itself, then everything of its module that it uses; empty if it cannot be found."""
-        index = _index_of(self._function.__code__.co_filename, self._lines)
-        start = index.get((self._function.__qualname__, self._function.__code__.co_firstlineno))
+        places = module_of(self._function.__code__.co_filename, self._lines).places
+        start = places.get((self._function.__qualname__, self._function.__code__.co_firstlineno))
         if start is None:
             return []
         parts, seen, bound = [start], {id(start.node)}, _bound_names(self._function)
@@ -83,37 +88,13 @@ class Fingerprint:
         return parts
 
 
-class _Place:
-    """A definition in a module, with the scopes it can see, innermost first."""
-
-    def __init__(self, node: _Definition, scopes: tuple[_Scope, ...]) -> None:
-        self.node = node
-        self.scopes = scopes
-
-    @property
-    def first_line(self) -> int:
-        """Where it begins, decorators included, as the compiler counts."""
-        return min([self.node.lineno, *(decorator.lineno for decorator in self.node.decorator_list)])
-
-    def names(self) -> set[str]:
-        """Return all names it reads."""
-        return {node.id for node in ast.walk(self.node) if isinstance(node, ast.Name)}
-
-    def resolve(self, name: str) -> list["_Place"]:
-        """Return the definitions of a name that this place sees (several, if there are branches)."""
-        for scope in self.scopes:
-            if name in scope:
-                return scope[name]
-        return []
-
-
-def _describe(main: _Place) -> str:
+def _describe(main: Place) -> str:
     kept = [decorator for decorator in main.node.decorator_list if _last_name(decorator) != "workflow"]
     texts = [canonical(main.node, without=frozenset({"name", "decorator_list"})), *map(canonical, kept)]
     return "\0".join(texts)
 
 
-def _is_declared(node: _Definition, value: object) -> bool:
+def _is_declared(node: Definition, value: object) -> bool:
     """Whether a definition is an activity or a workflow, which replay does not run."""
     if getattr(type(value), "is_declaration", False):
         return True
@@ -136,55 +117,6 @@ def _bound_names(function: Any) -> Mapping[str, object]:
         except ValueError:  # not bound yet
             bound.pop(name, None)
     return bound
-
-
-# ------------------------------------------------------------------ source text
-
-
-def _read_lines(function: Any) -> list[str]:
-    name = function.__code__.co_filename
-    linecache.checkcache(name)
-    return linecache.getlines(name, function.__globals__)
-
-
-_Index = dict[tuple[str, int], _Place]
-_indexes: Final[dict[str, tuple[list[str], _Index]]] = {}
-
-
-def _index_of(filename: str, lines: list[str]) -> _Index:
-    """Return the definitions of a module by (qualified name, first line). Parsed once per module."""
-    known = _indexes.get(filename)
-    if known is not None and known[0] is lines:
-        return known[1]
-    index: _Index = {}
-    try:
-        tree = ast.parse("".join(lines))
-    except (SyntaxError, ValueError):  # not the text that was compiled
-        return index
-    _collect(tree, "", (), index)
-    _indexes[filename] = (lines, index)
-    return index
-
-
-def _collect(node: ast.Module | _Definition, prefix: str, outer: tuple[_Scope, ...], index: _Index) -> None:
-    scope: _Scope = {}
-    # Methods do not see the names of their class.
-    inner = outer if isinstance(node, ast.ClassDef) else (scope, *outer)
-    for found in _definitions(node):
-        place = _Place(found, inner)
-        qualname = f"{prefix}{found.name}"
-        scope.setdefault(found.name, []).append(place)
-        index[qualname, place.first_line] = place
-        _collect(found, f"{qualname}." if isinstance(found, ast.ClassDef) else f"{qualname}.<locals>.", inner, index)
-
-
-def _definitions(node: ast.AST) -> Iterator[_Definition]:
-    """Yield the definitions of one scope, those inside ``if``, ``try`` and the like included."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, _DEFINITIONS):
-            yield child
-        elif isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
-            yield from _definitions(child)
 
 
 # ------------------------------------------------------------------ no source text

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from continuum.errors import DeclarationError
-from continuum.model.names import MAX_NAME, flaw_of
+from continuum.model.names import MAX_NAME, flaw_of, shown
 
 __all__ = ["MAX_NAME", "check_function", "check_name", "location_of", "place_of"]
 
@@ -48,7 +48,7 @@ def check_name(name: object, *, what: str) -> str:
     flaw = flaw_of(name)
     if flaw is not None:
         raise DeclarationError(
-            f"{what}={name!a:.100} is not valid ({flaw}): write a text of 1 to {MAX_NAME} characters."
+            f"{what}={shown(name)} is not valid ({flaw}): write a text of 1 to {MAX_NAME} characters."
         )
     assert isinstance(name, str)
     return name

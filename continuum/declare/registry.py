@@ -7,13 +7,23 @@ Reloading a module replaces what it declared; two different pieces of code under
 import importlib
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
+from continuum.declare.checks import finish_checks
 from continuum.errors import ConfigError, DeclarationError, DuplicateName
+from continuum.model.patches import PatchSite
 from continuum.model.policies import ActivityPolicy
 from continuum.replay.entry import Entry
 
-__all__ = ["REGISTRY", "ActivityDeclaration", "Declaration", "Registry", "WorkflowDeclaration", "load_modules"]
+__all__ = [
+    "REGISTRY",
+    "ActivityDeclaration",
+    "Declaration",
+    "Registry",
+    "WorkflowDeclaration",
+    "is_missing",
+    "load_modules",
+]
 
 
 class Declaration(Protocol):
@@ -72,6 +82,18 @@ class WorkflowDeclaration(Declaration, Protocol):
     @property
     def source(self) -> str:
         """Its source text and that of its helpers."""
+
+    @property
+    def contract(self) -> str | None:
+        """The contract of its signals, None if it declares none and takes any."""
+
+    @property
+    def patches(self) -> tuple[PatchSite, ...]:
+        """Where it asks ``patched("id")``."""
+
+    @property
+    def snapshots(self) -> int | Literal[False] | None:
+        """After how many events its runs get a snapshot; False for never, None for what the instance says."""
 
     @property
     def entry(self) -> Entry:
@@ -157,21 +179,28 @@ REGISTRY: Final = Registry()
 """The registry of the decorators, one per process."""
 
 
+def is_missing(name: str, error: ModuleNotFoundError) -> bool:
+    """Whether a module could not be imported because it does not exist itself, nor a package it stands in."""
+    return error.name is not None and (name == error.name or name.startswith(f"{error.name}."))
+
+
 def load_modules(names: Iterable[str]) -> None:
     """Import modules, so that what they declare is known here.
 
-    Raises ``ConfigError`` naming the module that does not exist; what a module itself raises comes through.
+    Raises ``ConfigError`` naming the module that does not exist, ``DeterminismError`` if a workflow cannot be replayed
+    for what stands below it in its module; what a module itself raises comes through.
     """
     for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-                raise  # the module exists, and misses one of its own imports
+            if not is_missing(name, error):
+                raise  # one of its own imports
             raise ConfigError(
                 f"modules: there is no module {name!r} here; write its dotted name as in an import statement,"
                 " and start the process where it can be imported."
             ) from error
+    finish_checks()
 
 
 def _check_free(known: _D | None, new: _D, what: str) -> None:

@@ -1,5 +1,6 @@
 """Here lives the one place that chooses a wing."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,14 @@ from continuum.journal.postgres.embedded import EmbeddedPostgres, start_embedded
 from continuum.journal.protocol import Journal
 from continuum.model.codec import PayloadWrapper
 
-__all__ = ["load_wing", "migrate_database", "open_journal", "start_embedded_database"]
+__all__ = [
+    "load_wing",
+    "make_scratch_databases",
+    "migrate_database",
+    "open_journal",
+    "open_memory",
+    "start_embedded_database",
+]
 
 _MEMORY = "memory://"
 _POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
@@ -54,6 +62,11 @@ def open_journal(
     raise ConfigError(f"no journal understands the database URL {scheme!r}…: {_ADVICE}")
 
 
+def open_memory(*, now: Callable[[], int]) -> MemoryJournal:
+    """Return an empty memory journal with a clock of the caller's: microseconds since the epoch. For the test kit."""
+    return MemoryJournal(now=now)
+
+
 def migrate_database(url: str, *, schema: str = "public") -> str:
     """Bring a database to this release's tables and return the revision reached. Raises ``JournalUnavailable``."""
     from continuum.journal.postgres.migrate import upgrade  # noqa: PLC0415 - Alembic takes a while to load
@@ -61,6 +74,15 @@ def migrate_database(url: str, *, schema: str = "public") -> str:
     return upgrade(url, schema)
 
 
-def start_embedded_database(directory: Path | None = None, *, persistent: bool = False) -> EmbeddedPostgres:
+def make_scratch_databases(url: str, *, session: str) -> Any:
+    """Return a maker of databases for tests (see ``journal.postgres.scratch``). Raises ``ConfigError``."""
+    from continuum.journal.postgres.scratch import ScratchDatabases  # noqa: PLC0415 - SQLAlchemy, see load_wing
+
+    return ScratchDatabases(url, session=session)
+
+
+def start_embedded_database(
+    directory: Path | None = None, *, persistent: bool = False, fast: bool = False
+) -> EmbeddedPostgres:
     """Start a Postgres of our own, or join the one in that directory (see ``journal.postgres.embedded``)."""
-    return start_embedded(directory, persistent=persistent)
+    return start_embedded(directory, persistent=persistent, fast=fast)

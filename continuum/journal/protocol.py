@@ -6,6 +6,7 @@ A journal is a value of a few small stores, so that no class is "the database":
 - ``tasks``: what pools claim and report. Blocking, any thread.
 - ``workers``: leases, death and sweep, loaded versions. Blocking, any thread.
 - ``upkeep``: partitions. Blocking, any thread.
+- ``snapshots``: folded histories. Blocking, any thread.
 - ``open_line()``: a pinned connection for a dispatcher's turns thread. One request in flight; it is sent, not
   awaited, and the reply is fetched when ``fileno()`` becomes readable.
 - ``open_ears()``: hints ("look again"). They may be lost at any moment and nothing may depend on them.
@@ -25,14 +26,17 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from continuum.journal.folding import Snapshots
 from continuum.journal.requests import Hint, HintKind, Reply, Request
 from continuum.model.clock import DatabaseClock
 from continuum.model.events import Event
 from continuum.model.failures import Failure
 from continuum.model.ids import RunId, WorkerId
-from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVersion
+from continuum.model.leases import Reaped, RecordedVersion, WorkerInfo, WorkerRecord, WorkflowVersion
 from continuum.model.messages import NewMessage
+from continuum.model.patches import PatchUse
 from continuum.model.runs import NewRun, Run, RunState
+from continuum.model.search import Query
 from continuum.model.tasks import ClaimedTask, DispatchedTask, TaskOutcome, TaskRecord, TaskRef
 
 __all__ = [
@@ -118,7 +122,7 @@ class PostResult(StrEnum):
 
 
 class RunPage(msgspec.Struct, frozen=True):
-    """Runs, newest first; ``cursor`` continues after the last one, None if there are no more."""
+    """Runs in the order asked for; ``cursor`` continues after the last one, None if there are no more."""
 
     runs: list[Run]
     cursor: str | None
@@ -145,22 +149,44 @@ class Runs(Protocol):
     def terminate(self, run_id: RunId, *, namespace: str | None, reason: str) -> RunId:
         """End the tip of the run's chain now, without its code, and return its id.
 
+        In the same transaction a parent is told, and the open children are, each what its ``ParentClose`` says.
+
         Raises ``RunNotFound``, ``RunTerminal``.
+        """
+
+    def contract(self, run_id: RunId, *, namespace: str | None = None, connection: Any = None) -> str | None:
+        """Return the contract of the signals of the version that the tip of the run's chain is pinned to.
+
+        None if it has none, or if that version was never loaded by a dispatcher. Raises ``RunNotFound``.
+        """
+
+    def set_attributes(self, run_id: RunId, attributes: str, *, namespace: str | None = None) -> None:
+        """Merge a JSON object, key by key, into the attributes of the tip of the run's chain, ended or not.
+
+        Journals nothing. Two at once both survive, also beside a commit that sets some or continues the run; for the
+        first ones of a run it shares a lock on that run's row. Raises ``RunNotFound``.
+        """
+
+    def published(self, run_id: RunId, *, namespace: str | None = None) -> Mapping[str, Event]:
+        """Return what the tip of the run's chain published: of each name the last event. Raises ``RunNotFound``."""
+
+    def descendants(self, run_id: RunId, *, namespace: str | None = None, limit: int) -> Sequence[Run]:
+        """Return the runs that stand for the chains below the run's chain, each after its parent, at most ``limit``.
+
+        Raises ``RunNotFound``.
         """
 
     def find(self, run_id: RunId, *, namespace: str | None = None, tip: bool = False) -> Run | None:
         """Return the run, or with ``tip`` the last run of its chain; None if there is none (in the namespace)."""
 
-    def list_runs(
-        self,
-        *,
-        namespace: str | None = None,
-        states: Sequence[RunState] = (),
-        workflow: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return a page of runs, newest first. Raises ``ValueError`` on a cursor it did not make."""
+    def search(self, query: Query) -> RunPage:
+        """Return the page of runs that fulfil all conditions, in the query's order, from behind its cursor's run on."""
+
+    def patches(self) -> Sequence[PatchUse]:
+        """Return the open runs, counted, by what they have answered to ``patched``: in order.
+
+        Reads the table of runs, and the histories of those that are open.
+        """
 
     def history(self, run_id: RunId, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return the run's events with ``seq > after``, oldest first."""
@@ -284,6 +310,9 @@ class Workers(Protocol):
     def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
         """Prolong the lease. False: the row is gone, the worker is dead and must take a new id."""
 
+    def withdraw(self, worker: WorkerId) -> None:
+        """Say that the worker claims no more runs: others need not leave any to the code that it has loaded."""
+
     def deregister(self, worker: WorkerId) -> None:
         """Delete the row of a worker that holds nothing any more (what it still holds is swept)."""
 
@@ -298,6 +327,25 @@ class Workers(Protocol):
 
     def source_of(self, name: str, version_hash: str) -> str | None:
         """Return the stored source text of a version."""
+
+    def list_versions(self) -> list[RecordedVersion]:
+        """Return all code that is on record or that open runs are pinned to, by name, version and age.
+
+        Reads the table of runs through.
+        """
+
+    def retire_versions(self, versions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Delete the records of those (name, hash) that no open run is pinned to and no worker has loaded; say which.
+
+        Reads the table of runs through.
+        """
+
+    def revive(self, workflows: Sequence[tuple[str, int]]) -> int:
+        """Make runs of these workflows and versions that are stuck due, the longest stuck at once; return how many.
+
+        They come due one after the other, so that those which work need not wait for all of them. Runs that took
+        dispatchers down are left to their back-off.
+        """
 
 
 class Upkeep(Protocol):
@@ -321,6 +369,7 @@ class Journal(Protocol):
     tasks: Tasks
     workers: Workers
     upkeep: Upkeep
+    snapshots: Snapshots
 
     def check(self) -> datetime:
         """Return the database's time. Raises ``JournalUnavailable``, ``SchemaOutdated``, ``ConfigError``."""

@@ -80,14 +80,17 @@ class CommitReply(msgspec.Struct, frozen=True):
 class ClaimRequest(msgspec.Struct, frozen=True):
     """Claim up to ``limit`` free runs that are due or have mail, of the given workflows; load them.
 
-    Claims nothing if the worker's own lease has expired.
+    Claims nothing if the worker's own lease has expired. A run that is pinned to other code of its workflow and version
+    is left alone while a living worker has just that code loaded (or may have: one that says of none what it has).
 
     :ivar workflows: (name, version) of the code that is loaded; runs of others are left alone.
+    :ivar hashes: the hash of each of them, in their order; where one is missing every run's code is other code.
     """
 
     worker: WorkerId
     workflows: tuple[tuple[str, int], ...]
     limit: int
+    hashes: tuple[str, ...] = ()
 
 
 class RegrantRequest(msgspec.Struct, frozen=True):
@@ -124,6 +127,7 @@ class LookRequest(msgspec.Struct, frozen=True):
 
     :ivar queues: whose free tasks of the local pool to look for; None for any, empty for none.
     :ivar executors: external executors whose free tasks to look for, whatever their queue.
+    :ivar hashes: as of a claim.
     """
 
     worker: WorkerId
@@ -131,6 +135,7 @@ class LookRequest(msgspec.Struct, frozen=True):
     queues: tuple[str, ...] | None
     limit: int
     executors: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
 
 
 class LookReply(msgspec.Struct, frozen=True):
@@ -182,6 +187,8 @@ class StickRequest(msgspec.Struct, frozen=True):
     The reply is a :class:`ReleaseReply`.
 
     :ivar grants: what its count of grants without progress becomes. 0: this worker survived it.
+    :ivar longest: up to this the back-off grows with the time for which it has been stuck, counted anew whenever a
+        dispatcher of its workflow starts: code that has just arrived may be what helps. None: it does not grow.
     """
 
     worker: WorkerId
@@ -189,6 +196,7 @@ class StickRequest(msgspec.Struct, frozen=True):
     reason: str
     backoff: timedelta
     grants: int = 0
+    longest: timedelta | None = None
 
 
 class HintRequest(msgspec.Struct, frozen=True):

@@ -1,13 +1,16 @@
 """Here lives what replay hands to the journal: what one run wants made durable."""
 
+from collections.abc import Sequence
+from enum import StrEnum
+
 import msgspec
 
-from continuum.model.events import Event
+from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId
-from continuum.model.runs import RunState
+from continuum.model.runs import ParentClose, RunState
 from continuum.model.tasks import TaskOrder
 
-__all__ = ["Commit", "Decision", "LogLine"]
+__all__ = ["Cascade", "ChildOrder", "Commit", "Decision", "Letter", "LogLine", "Report", "Successor"]
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -17,6 +20,70 @@ class LogLine(msgspec.Struct, frozen=True):
     level: int
     message: str
     fields: dict[str, object]
+
+
+class ChildOrder(msgspec.Struct, frozen=True, gc=False):
+    """A child run that a decision wants to exist. It is in its parent's namespace, and has its trace context.
+
+    :ivar id: derived from the parent's id and the command, so that nobody else can have it.
+    :ivar command: number of the ``child_started`` command.
+    :ivar started: payload of the child's ``run_started``.
+    :ivar attributes: JSON object text of its own attributes, merged over those of the parent; None for no own ones.
+    """
+
+    id: RunId
+    command: int
+    workflow: str
+    version: int
+    version_hash: str
+    started: str
+    close: ParentClose
+    attributes: str | None = None
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """A message from a run to a chain: a signal, a cancel request, or the order to end. Dropped if the chain has ended.
+
+    :ivar kind: ``signal_received``, ``cancel_requested`` or ``run_terminated``.
+    """
+
+    chain_id: ChainId
+    kind: EventType
+    name: str | None = None
+    payload: str | None = None
+
+
+class Cascade(StrEnum):
+    """To which of the open children that earlier decisions of its chain started a run passes its own end on."""
+
+    CANCEL = "cancel"
+    """It was asked to cancel: a cancel request to each that is not to be abandoned."""
+    CLOSE = "close"
+    """It has ended: to each what its ``ParentClose`` says."""
+
+
+class Successor(msgspec.Struct, frozen=True):
+    """The run that continues a chain; all but this it has from the run before.
+
+    :ivar id: derived from that run's id.
+    :ivar started: payload of its ``run_started``.
+    """
+
+    id: RunId
+    started: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The letter by which a child tells its parent how it ended.
+
+    :ivar kind: ``child_completed``, ``child_failed`` or ``child_cancelled``.
+    :ivar payload: the result; the `Failure`; None, or the `Failure` of a termination.
+    """
+
+    parent_id: RunId
+    command: int
+    kind: EventType
+    payload: str | None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -29,6 +96,12 @@ class Decision(msgspec.Struct, frozen=True):
         all that were open, because nothing else deletes its tasks.
     :ivar state: the run's new state.
     :ivar wake_at: the earliest open timer, in microseconds since the epoch; None if there is none.
+    :ivar children: runs to be created, also by a run that ended.
+    :ivar letters: messages to other chains, to the run's own one (a cancel request that its successor inherits), and
+        to ``children``.
+    :ivar cascade: which of the children that exist already hear of it.
+    :ivar attributes: JSON object text to merge into the run's attributes, key by key; None for no change.
+    :ivar successor: if the state is ``continued``, the run that goes on.
     """
 
     events: list[Event]
@@ -37,6 +110,16 @@ class Decision(msgspec.Struct, frozen=True):
     state: RunState
     wake_at: int | None
     logs: list[LogLine]
+    children: Sequence[ChildOrder] = ()
+    letters: Sequence[Letter] = ()
+    cascade: Cascade | None = None
+    attributes: str | None = None
+    successor: Successor | None = None
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it asks for anything beyond the run's own row, events, tasks and mail."""
+        return bool(self.children or self.letters or self.cascade or self.attributes or self.successor)
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -50,6 +133,8 @@ class Commit(msgspec.Struct, frozen=True):
     :ivar consumed: ids of inbox rows that go: delivered, or refused.
     :ivar adopted_hash: the loaded code's hash if it is to replace the pinned one.
     :ivar retention_us: how long an ended run is kept, in microseconds; None for ever.
+    :ivar report: if the run ended for good and a run started it, what that one is told.
+    :ivar successor_version: version and hash of the code that a successor is pinned to.
     :ivar woke: whether ``wake_at`` differs from what the row holds (a write of it is not HOT).
     """
 
@@ -64,4 +149,6 @@ class Commit(msgspec.Struct, frozen=True):
     consumed: tuple[int, ...] = ()
     adopted_hash: str | None = None
     retention_us: int | None = None
+    report: Report | None = None
+    successor_version: tuple[int, str] | None = None
     woke: bool = False

@@ -27,16 +27,26 @@ class EventType(StrEnum):
     SIGNAL_AWAITED = "signal_awaited"
     VALUE_RECORDED = "value_recorded"
     PATCH_MARKED = "patch_marked"
+    COMPENSATION_SCHEDULED = "compensation_scheduled"
+    CHILD_STARTED = "child_started"
+    SIGNAL_SENT = "signal_sent"
+    ATTRIBUTES_SET = "attributes_set"
+    VALUE_PUBLISHED = "value_published"
+    SIGNAL_ANSWERED = "signal_answered"
 
     RUN_BEGAN = "run_began"
     ACTIVITY_COMPLETED = "activity_completed"
     ACTIVITY_FAILED = "activity_failed"
     TIMER_FIRED = "timer_fired"
     SIGNAL_RECEIVED = "signal_received"
+    CHILD_COMPLETED = "child_completed"
+    CHILD_FAILED = "child_failed"
+    CHILD_CANCELLED = "child_cancelled"
     CANCEL_REQUESTED = "cancel_requested"
 
     ACTIVITY_CANCELLED = "activity_cancelled"
     TIMER_CANCELLED = "timer_cancelled"
+    CHILD_CANCEL_REQUESTED = "child_cancel_requested"
     VERSION_ADOPTED = "version_adopted"
     MESSAGE_UNDELIVERABLE = "message_undeliverable"
 
@@ -54,6 +64,12 @@ COMMANDS: Final = frozenset(
         EventType.SIGNAL_AWAITED,
         EventType.VALUE_RECORDED,
         EventType.PATCH_MARKED,
+        EventType.COMPENSATION_SCHEDULED,
+        EventType.CHILD_STARTED,
+        EventType.SIGNAL_SENT,
+        EventType.ATTRIBUTES_SET,
+        EventType.VALUE_PUBLISHED,
+        EventType.SIGNAL_ANSWERED,
     }
 )
 COMPLETIONS: Final = frozenset(
@@ -63,6 +79,9 @@ COMPLETIONS: Final = frozenset(
         EventType.ACTIVITY_FAILED,
         EventType.TIMER_FIRED,
         EventType.SIGNAL_RECEIVED,
+        EventType.CHILD_COMPLETED,
+        EventType.CHILD_FAILED,
+        EventType.CHILD_CANCELLED,
         EventType.CANCEL_REQUESTED,
     }
 )
@@ -70,6 +89,7 @@ NOTES: Final = frozenset(
     {
         EventType.ACTIVITY_CANCELLED,
         EventType.TIMER_CANCELLED,
+        EventType.CHILD_CANCEL_REQUESTED,
         EventType.VERSION_ADOPTED,
         EventType.MESSAGE_UNDELIVERABLE,
     }

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from continuum.errors import PermanentError, RetryAfter
+from continuum.model.ids import RunId
 
-__all__ = ["TIMEOUTS", "Failure", "FailureKind", "describe_exception"]
+__all__ = ["TIMEOUTS", "Failure", "FailureKind", "clip", "closed_with", "describe_exception", "terminated"]
 
 MAX_MESSAGE: Final = 4_000
 MAX_TRACEBACK: Final = 16_000
@@ -59,6 +60,16 @@ _encode = msgspec.json.Encoder().encode
 _parse = msgspec.json.Decoder(Failure).decode
 
 
+def terminated(reason: str) -> Failure:
+    """Return why a run was ended without its code."""
+    return Failure("Terminated", reason, kind=FailureKind.CANCELLED)
+
+
+def closed_with(parent: RunId) -> Failure:
+    """Return why a child was ended without its code: its parent has ended."""
+    return terminated(f"its parent {parent} ended")
+
+
 def describe_exception(error: BaseException, *, attempts: int = 0, _depth: int = 0) -> Failure:
     """Return the bounded, storable description of an exception, its ``__cause__`` chain included.
 
@@ -76,9 +87,9 @@ def describe_exception(error: BaseException, *, attempts: int = 0, _depth: int =
         text = f"<no traceback: {type(broken).__name__}>"
     cause = error.__cause__
     return Failure(
-        type_name=_clip(name, 300),
-        message=_clip(message, MAX_MESSAGE),
-        traceback=_clip(text, MAX_TRACEBACK),
+        type_name=clip(name, 300),
+        message=clip(message, MAX_MESSAGE),
+        traceback=clip(text, MAX_TRACEBACK),
         permanent=isinstance(error, PermanentError),
         attempts=attempts,
         retry_after=error.delay if isinstance(error, RetryAfter) else None,
@@ -86,8 +97,8 @@ def describe_exception(error: BaseException, *, attempts: int = 0, _depth: int =
     )
 
 
-def _clip(text: str, limit: int) -> str:
-    # Lone surrogates (a file name, say) cannot be stored as UTF-8.
+def clip(text: str, limit: int = MAX_MESSAGE) -> str:
+    """Return the text, bounded and without lone surrogates (of a file name, say), which no UTF-8 can hold."""
     clean = text.encode("utf-8", "backslashreplace").decode()
     if len(clean) <= limit:
         return clean

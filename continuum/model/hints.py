@@ -25,7 +25,7 @@ import msgspec
 from continuum.model.readers import model_input
 from continuum.model.tags import Shape, encode_json, field_names, shape_of
 
-__all__ = ["Check", "OpenHint", "check_for", "natural", "revive"]
+__all__ = ["Check", "OpenHint", "check_for", "natural", "revive", "spread"]
 
 Check = Callable[[Any], bool]
 
@@ -306,29 +306,39 @@ def natural(value: Any) -> Any:
         case Shape.NAMED_TUPLE:
             return [natural(item) for item in value]
         case Shape.STRUCT:
-            return _natural_struct(value)
+            return spread(kind, _natural_fields(value, field_names(kind)))
         case Shape.DATACLASS:
             return _natural_fields(value, field_names(kind))
         case Shape.MODEL:
-            names = (*field_names(kind), *(value.model_extra or ()))
-            return model_input(kind, _natural_fields(value, names))
+            return spread(kind, _natural_fields(value, (*field_names(kind), *(value.model_extra or ()))))
 
 
 def _natural_fields(value: Any, names: Iterable[str]) -> dict[str, Any]:
     return {name: natural(getattr(value, name)) for name in names}
 
 
-def _natural_struct(value: Any) -> Any:
-    config = value.__struct_config__
-    if config.array_like:
-        items = [natural(getattr(value, name)) for name in value.__struct_fields__]
-        return items if config.tag is None else [config.tag, *items]
-    form = {} if config.tag is None else {config.tag_field: config.tag}
-    for name, key in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
-        item = getattr(value, name)
-        if item is not msgspec.UNSET:
-            form[key] = natural(item)
-    return form
+def spread(cls: Any, fields: dict[str, Any]) -> Any:
+    """Return what stands in JSON for an object with these fields where its class is known: by its own names, in order.
+
+    A value of a field may be anything; one that is missing, or unset, is left out.
+    """
+    match shape_of(cls):
+        case Shape.NAMED_TUPLE:
+            return [fields[name] for name in cls._fields if name in fields]
+        case Shape.MODEL:
+            return model_input(cls, fields)
+        case Shape.STRUCT:
+            config = cls.__struct_config__
+            if config.array_like:
+                items = [fields[name] for name in cls.__struct_fields__ if name in fields]
+                return items if config.tag is None else [config.tag, *items]
+            form = {} if config.tag is None else {config.tag_field: config.tag}
+            for name, key in zip(cls.__struct_fields__, cls.__struct_encode_fields__, strict=True):
+                if fields.get(name, msgspec.UNSET) is not msgspec.UNSET:
+                    form[key] = fields[name]
+            return form
+        case _:
+            return fields
 
 
 def revive(kind: type, raw: Any) -> Any:

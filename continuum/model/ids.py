@@ -9,9 +9,19 @@ range of ids, which is what the event partitions are made of. The time is the da
 
 import os
 import uuid
+from hashlib import blake2b
 from typing import NewType
 
-__all__ = ["ChainId", "RunId", "WorkerId", "new_run_id", "new_worker_id", "parse_run_id", "run_id_floor"]
+__all__ = [
+    "ChainId",
+    "RunId",
+    "WorkerId",
+    "derive_run_id",
+    "new_run_id",
+    "new_worker_id",
+    "parse_run_id",
+    "run_id_floor",
+]
 
 RunId = NewType("RunId", str)
 ChainId = NewType("ChainId", str)
@@ -25,6 +35,19 @@ _VERSION = 7 << 76
 def new_run_id(at_us: int) -> RunId:
     """Return a new UUIDv7 for the given time (microseconds since the epoch)."""
     noise = int.from_bytes(os.urandom(10), "big") & ((1 << _RANDOM_BITS) - 1)
+    return _run_id(at_us, noise)
+
+
+def derive_run_id(at_us: int, parent: RunId, what: str) -> RunId:
+    """Return the id of a run that another one starts: the same whenever it is asked for.
+
+    A UUIDv7 whose random bits are the BLAKE2b digest (RFC 7693) of the starting run's id and of what it starts.
+    """
+    digest = blake2b(f"{parent}/{what}".encode(), digest_size=10).digest()
+    return _run_id(at_us, int.from_bytes(digest, "big") & ((1 << _RANDOM_BITS) - 1))
+
+
+def _run_id(at_us: int, noise: int) -> RunId:
     high, low = noise >> 62, noise & ((1 << 62) - 1)
     value = (at_us // 1000) << 80 | _VERSION | high << 64 | _VARIANT | low
     return RunId(str(uuid.UUID(int=value)))

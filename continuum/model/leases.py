@@ -1,14 +1,47 @@
 """Here live the values of ownership: workers, grants, and what a grant comes with."""
 
 from datetime import timedelta
+from typing import Final
 
 import msgspec
 
 from continuum.model.events import Event
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.messages import Message
+from continuum.model.runs import ParentLink
 
-__all__ = ["ClaimedRun", "Grant", "GrantState", "Reaped", "WorkerInfo", "WorkerRecord", "WorkflowVersion"]
+__all__ = [
+    "WITHDRAWN",
+    "ClaimedRun",
+    "Grant",
+    "GrantState",
+    "Reaped",
+    "RecordedVersion",
+    "WorkerInfo",
+    "WorkerRecord",
+    "WorkflowVersion",
+    "code_mark",
+    "read_mark",
+]
+
+WITHDRAWN: Final = ("",)
+"""The marks of a dispatcher that takes no more runs: some, but those of no code."""
+
+
+def code_mark(workflow: str, version: int, version_hash: str) -> str:
+    """Return the text under which a worker's row lists code that it has loaded.
+
+    >>> code_mark("order", 1, "c0ffee")
+    'c0ffee 1 order'
+    """
+    return f"{version_hash} {version} {workflow}"
+
+
+def read_mark(mark: str) -> tuple[str, int, str] | None:
+    """Return (workflow, version, hash) of a mark, None if it is that of no code."""
+    version_hash, _, rest = mark.partition(" ")
+    version, _, workflow = rest.partition(" ")
+    return (workflow, int(version), version_hash) if version.isdecimal() and workflow else None
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +68,8 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     :ivar events: by sequence number, from ``run_started`` on.
     :ivar mail: by id.
     :ivar unreadable: why a payload of its history cannot be had; None if all can.
+    :ivar parent: who started it as a child, None if nobody.
+    :ivar folded: how many of the events its snapshot has given.
     """
 
     run_id: RunId
@@ -50,12 +85,17 @@ class ClaimedRun(msgspec.Struct, frozen=True):
     events: list[Event]
     mail: list[Message]
     unreadable: str | None = None
+    parent: ParentLink | None = None
+    folded: int = 0
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
     """What a process says about itself when it registers.
 
     :ivar ttl: how long its lease lives after each heartbeat.
+    :ivar workflows: names of those it turns; empty for a worker of an executor.
+    :ivar version_hashes: the marks (`code_mark`) of the code it turns them with. Others leave runs of that very code to
+        it. A release before these has none, and may have loaded any code of its workflows.
     """
 
     id: WorkerId
@@ -64,12 +104,14 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     ttl: timedelta
     queues: tuple[str, ...] = ()
     workflows: tuple[str, ...] = ()
+    version_hashes: tuple[str, ...] = ()
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
     """A worker row as an operator sees it. Times are microseconds since the epoch.
 
     :ivar turns: whether it knows workflows to turn: a dispatcher, and no worker of an executor.
+    :ivar version_hashes: the marks of the code it has loaded; `WITHDRAWN` while it is drained.
     """
 
     id: WorkerId
@@ -79,6 +121,7 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     expires_at: int
     alive: bool
     turns: bool = True
+    version_hashes: tuple[str, ...] = ()
 
 
 class Reaped(msgspec.Struct, frozen=True):
@@ -106,6 +149,7 @@ class WorkflowVersion(msgspec.Struct, frozen=True):
     :ivar hash: content hash of the normalised source.
     :ivar source: its source text, kept so that tools can show what a run was started with.
     :ivar retention_us: how long ended runs are kept, in microseconds; None for ever.
+    :ivar signals: the contract of its signals as JSON text, None for an open inbox: see `continuum.model.contracts`.
     """
 
     name: str
@@ -113,3 +157,20 @@ class WorkflowVersion(msgspec.Struct, frozen=True):
     hash: str
     source: str
     retention_us: int | None = None
+    signals: str | None = None
+
+
+class RecordedVersion(msgspec.Struct, frozen=True):
+    """Code that is on record, or that open runs are pinned to, or both.
+
+    :ivar first_seen_at: when a dispatcher first had it loaded, in microseconds since the epoch; None: none ever had.
+    :ivar open_runs: runs pinned to it that have not ended.
+    :ivar stuck_runs: those of them that are stuck.
+    """
+
+    workflow: str
+    version: int
+    hash: str
+    first_seen_at: int | None
+    open_runs: int = 0
+    stuck_runs: int = 0

@@ -15,6 +15,10 @@ MESSAGE_KINDS: Final = frozenset(
         EventType.CANCEL_REQUESTED,
         EventType.ACTIVITY_COMPLETED,
         EventType.ACTIVITY_FAILED,
+        EventType.CHILD_COMPLETED,
+        EventType.CHILD_FAILED,
+        EventType.CHILD_CANCELLED,
+        EventType.RUN_TERMINATED,
     }
 )
 
@@ -24,7 +28,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     :ivar id: rising, but visible out of order: a smaller id may appear later.
     :ivar run_id: the only run it is meant for; None for the tip of the chain, whichever that is.
-    :ivar kind: the completion it becomes.
+    :ivar kind: the completion it becomes; ``run_terminated`` ends the run without its code.
     :ivar unreadable: why its payload cannot be had (a lost key, say); None if it can.
     """
 

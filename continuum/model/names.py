@@ -6,7 +6,7 @@ be stored must be refused where it is used, or the run could never be committed.
 
 from typing import Final
 
-__all__ = ["MAX_EFFECT_NAME", "MAX_NAME", "check_effect_name", "flaw_of", "is_storable"]
+__all__ = ["MAX_EFFECT_NAME", "MAX_NAME", "check_effect_name", "flaw_of", "is_storable", "shown"]
 
 # What the journal's text columns are meant for; longer names are no help to anybody reading a table of runs.
 MAX_NAME: Final = 200
@@ -41,7 +41,15 @@ def check_effect_name(name: object, what: str, *, limit: int = MAX_EFFECT_NAME) 
     if flaw is None:
         assert isinstance(name, str)
         return name
-    message = f"{what} {name!a:.100} is not valid: {flaw}"
+    message = f"{what} {shown(name)} is not valid: {flaw}"
     if isinstance(name, str) and name:
         raise ValueError(message)
     raise TypeError(message)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it, whatever it is: some have no text, or one deeper than Python goes."""
+    try:
+        return f"{value!a:.100}"
+    except Exception:  # noqa: BLE001 - it may be anybody's __repr__
+        return f"(some {type(value).__name__})"

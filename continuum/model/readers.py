@@ -17,7 +17,7 @@ import msgspec
 from continuum.errors import CodecError
 from continuum.model.tags import NAMES, Shape, encode_json, find_class, shape_of
 
-__all__ = ["model_input", "neutral", "untag"]
+__all__ = ["model_input", "neutral", "peel", "untag"]
 
 
 def untag(node: Any, *, classes: bool = True) -> Any:
@@ -177,24 +177,33 @@ def neutral(node: Any) -> Any:
 
     Two payloads with one neutral form differ by nothing a workflow asked for; a hint was added, a class has moved.
     """
+    node = peel(node)
     if type(node) is list:
         return [neutral(item) for item in node]
-    if type(node) is not dict:
+    if type(node) is dict:
+        return {key: neutral(item) for key, item in node.items()}
+    return node
+
+
+def peel(node: Any) -> Any:
+    """Return parsed JSON without the tag of the value itself; those of its parts stay, unless they are keys."""
+    if type(node) is not dict or len(node) != 1:
         return node
-    if len(node) == 1:
-        [(tag, content)] = node.items()
-        match tag, content:
-            case "$class" | "$enum", [_, inner]:
-                return neutral(inner)
-            case "$dict", [*pairs]:
-                return {_neutral_key(key): neutral(value) for key, value in pairs}
-            case "$int", str():
-                return int(content, 16)
-            case "$datetime" | "$time", [text, _]:
-                return text
-        if tag in _READERS or tag in _CONTAINER_READERS:
-            return neutral(content)
-    return {key: neutral(item) for key, item in node.items()}
+    [(tag, content)] = node.items()
+    match tag, content:
+        case "$class", [_, inner]:
+            return inner
+        case "$enum", [_, inner]:
+            return peel(inner)
+        case "$dict", [*pairs]:
+            return {_neutral_key(key): value for key, value in pairs}
+        case "$int", str():
+            return int(content, 16)
+        case "$datetime" | "$time", [text, _]:
+            return text
+        case "$value", _:
+            return peel(content)
+    return content if tag in _READERS or tag in _CONTAINER_READERS else node
 
 
 def _neutral_key(key: Any) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from continuum.model.ids import ChainId, RunId, WorkerId
 
-__all__ = ["ENDED", "LOOP_VERSION", "NewRun", "Run", "RunState", "Started"]
+__all__ = ["ENDED", "LOOP_VERSION", "NewRun", "ParentClose", "ParentLink", "Run", "RunState", "Started"]
 
 # Raise it when the event loop would order anything differently for the same history; the old order must stay.
 LOOP_VERSION: Final = 1
@@ -40,20 +40,46 @@ ENDED: Final = frozenset(
 )
 
 
+class ParentClose(StrEnum):
+    """What becomes of a child when its parent ends before it. The text is what the database stores."""
+
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+    ABANDON = "abandon"
+
+
+class ParentLink(msgspec.Struct, frozen=True, gc=False):
+    """Which command of which run started a child."""
+
+    run_id: RunId
+    command: int
+
+
 class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of ``run_started``: all a run was started with.
 
+    A default is not written: it is, for ever, what the payloads mean that do not say otherwise. It never changes.
+
     :ivar input: the encoded arguments, verbatim.
     :ivar seed: hex text from which ``uuid4()`` and ``random()`` draw.
+    :ivar loop_version: the `LOOP_VERSION` of who started it.
     :ivar max_payload: largest payload, in bytes of UTF-8, its code may ask to store. Kept with the run, because
         refusing one is something that the code sees and that a replay has to repeat.
+    :ivar depth: how many runs above it were started by each other; 0 for a run that no run started.
+    :ivar max_depth: the greatest depth a child may have, kept with the run for the same reason.
+    :ivar family: whether an earlier run of its chain has started children.
+    :ivar signals: (name, payload) of signals that the run before it in its chain had received and not taken.
     """
 
     input: msgspec.Raw
     seed: str
-    loop_version: int = LOOP_VERSION
+    loop_version: int = 1
     codec_version: int = 1
     max_payload: int = 2 * 1024 * 1024
+    depth: int = 0
+    max_depth: int = 10
+    family: bool = False
+    signals: tuple[tuple[str, msgspec.Raw], ...] = ()
 
     def encode(self) -> str:
         """Return the JSON text to store."""
@@ -96,6 +122,11 @@ class Run:
     :ivar last_seq: sequence number of its last event.
     :ivar wake_at: when a timer (or a back-off) makes it move next.
     :ivar grants: claims since it last made progress.
+    :ivar stuck_since: when it was first set aside without having made progress since.
+    :ivar parent_id: the run that started it as a child; the whole chain of a child has it.
+    :ivar parent_chain_id: that run's chain.
+    :ivar parent_command: number of the ``child_started`` command there.
+    :ivar parent_close: what becomes of it when that chain ends first.
     """
 
     id: RunId
@@ -120,8 +151,12 @@ class Run:
     grants: int
     is_tip: bool
     parent_id: RunId | None
+    parent_chain_id: ChainId | None
+    parent_command: int | None
+    parent_close: ParentClose | None
     continued_from: RunId | None
     attributes: dict[str, Any]
+    stuck_since: datetime | None = None
 
     @property
     def ended(self) -> bool:

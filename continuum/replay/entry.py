@@ -16,7 +16,10 @@ class Entry(msgspec.Struct, frozen=True):
     :ivar hash: fingerprint of the code.
     :ivar decode_input: payload of the input to (args, kwargs); raises ``CodecError``.
     :ivar encode_result: what the function returned to its payload; raises ``CodecError`` with the path.
+    :ivar encode_input: (args, kwargs) of a call to the payload of an input; raises ``TypeError`` as the call would, and
+        ``CodecError`` with the path.
     :ivar retention_us: how long an ended run is kept, in microseconds; None for ever. Replay does not look at it.
+    :ivar signals: names of the signals it may wait for; None for any.
     """
 
     name: str
@@ -26,6 +29,8 @@ class Entry(msgspec.Struct, frozen=True):
     decode_input: Callable[[str], tuple[tuple[Any, ...], dict[str, Any]]]
     encode_result: Callable[[Any], str]
     retention_us: int | None = None
+    encode_input: Callable[[tuple[Any, ...], dict[str, Any]], str] | None = None
+    signals: frozenset[str] | None = None
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -33,6 +38,7 @@ class RunInfo(msgspec.Struct, frozen=True):
 
     :ivar chain_id: id of the first run of its continue-as-new chain.
     :ivar version: the declared version the run is pinned to.
+    :ivar parent_id: the run that started it as a child; None if nobody did.
     """
 
     run_id: RunId
@@ -40,3 +46,4 @@ class RunInfo(msgspec.Struct, frozen=True):
     namespace: str
     workflow: str
     version: int
+    parent_id: RunId | None = None

@@ -13,12 +13,14 @@ Any error that ``replay`` or ``deliver`` raises is the end of the execution: cal
 as it was; the run goes on wherever it is replayed next.
 
 # Invariant: what `decide` returns depends on the code and on the history alone: never on the clock, the process, or on
-where the turns of the run were cut.
-# Invariant: the code of a run runs only inside `replay`, `deliver` and `evict`, on the thread that calls them.
+where the turns of the run were cut. (Only the way to a child does: one that the same decision creates gets a letter,
+an older one the cascade. What it hears is the same.)
+# Invariant: a replay orders nothing that was ordered before: no task, child, letter, attribute or successor.
+# Invariant: the code of a run runs only inside `replay`, `deliver`, `terminate` and `evict`, on the thread that calls
+them.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
@@ -26,16 +28,16 @@ from typing import Any, Final
 import msgspec
 
 from continuum.errors import CodecError, ReplayDriftError
-from continuum.model.codec import check_size, same_payload
-from continuum.model.decisions import Decision
+from continuum.model.decisions import Decision, Successor
 from continuum.model.events import Event, EventType
-from continuum.model.failures import Failure, FailureKind, describe_exception
 from continuum.model.runs import LOOP_VERSION, RunState, Started
-from continuum.replay.drift import drift
+from continuum.replay.endings import ask_children, close_children, end_drift, make_successor, outcome_of, same_end
 from continuum.replay.entry import Entry, RunInfo
 from continuum.replay.eviction import evict_loop
 from continuum.replay.ledger import Ledger
 from continuum.replay.loop import DeterministicLoop
+from continuum.replay.unwinding import unwind
+from continuum.replay.waits import waits_of
 
 __all__ = ["Entry", "Execution", "RunInfo"]
 
@@ -48,7 +50,6 @@ _STATES: Final[dict[str, RunState]] = {
     EventType.RUN_TERMINATED: RunState.TERMINATED,
     EventType.RUN_CONTINUED: RunState.CONTINUED,
 }
-_ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 # Numbers of tasks start at a multiple of this: below it, a set of tasks is in order of creation.
 _SERIAL_SHIFT: Final = 10
 _SERIAL_BYTES: Final = 6
@@ -70,6 +71,7 @@ class Execution:
         "_ledger",
         "_loop",
         "_main",
+        "_successor",
         "_terminal",
         "began",
         "last_seq",
@@ -86,9 +88,12 @@ class Execution:
         self._inline = inline
         self._ledger = Ledger(spin_limit=spin_limit)
         self._loop = DeterministicLoop(self._ledger, run=run, spin_limit=spin_limit)  # type: ignore[abstract]
+        self._loop.encode_input = entry.encode_input
+        self._loop.signals = entry.signals
         self._input: str | None = None
         self._main: asyncio.Task[Any] | None = None
         self._terminal: str | None = None
+        self._successor: Successor | None = None
         self._cancelling = False
         self.began = False
         self.last_seq = 0
@@ -97,6 +102,10 @@ class Execution:
     def ended(self) -> bool:
         """Whether the run has ended."""
         return self._terminal is not None
+
+    def guard(self) -> None:
+        """Let the tripwire end what the code of this run must not do. Before `replay`."""
+        self._loop.guarded = True
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -120,11 +129,12 @@ class Execution:
             )
             raise ReplayDriftError(message, command=0, recorded="", requested="", location="")
         self._input = bytes(started.input).decode()
-        ledger.seed(started.seed)
-        ledger.max_payload = started.max_payload
+        ledger.start(started)
         loop.number_from(ledger.salt(_SERIAL_BYTES) << _SERIAL_SHIFT)
         ledger.load(events, inline=self._inline)
         self.last_seq = ledger.seq
+        for name, value in started.signals:
+            loop.mailbox(name).put(bytes(value).decode())
         host = loop.enter()
         try:
             completions, due = ledger.completions, ledger.due
@@ -149,9 +159,7 @@ class Execution:
         Raises as `replay` does; ``RuntimeError`` if the run has ended.
         """
         ledger, loop = self._ledger, self._loop
-        if not ledger.live or ledger.fault is not None or loop.dead:
-            message = f"{completion.type} cannot be delivered: the run has ended, has failed, or was not replayed"
-            raise RuntimeError(message)
+        self._check_live(completion.type)
         host = loop.enter()
         try:
             ledger.refill()
@@ -162,6 +170,30 @@ class Execution:
             loop.leave(host)
         if self._terminal is not None:
             self.evict()
+
+    def terminate(self, payload: str | None, at: int) -> None:
+        """End the run as ordered from outside, without asking its code; also before it has begun.
+
+        :param payload: the `Failure` that says why.
+        :param at: when, as the stamp of a completion is.
+
+        Raises ``RuntimeError`` as `deliver` does.
+        """
+        ledger, loop = self._ledger, self._loop
+        self._check_live(EventType.RUN_TERMINATED)
+        host = loop.enter()
+        try:
+            ledger.advance(at)
+            self._end(EventType.RUN_TERMINATED, payload)
+        finally:
+            loop.leave(host)
+        self.evict()
+
+    def _check_live(self, kind: EventType) -> None:
+        ledger = self._ledger
+        if not ledger.live or ledger.fault is not None or self._loop.dead:
+            message = f"{kind} cannot be delivered: the run has ended, has failed, or was not replayed"
+            raise RuntimeError(message)
 
     def _run(self, event: Event) -> None:
         loop = self._loop
@@ -177,8 +209,12 @@ class Execution:
         if fault is not None:
             raise fault
         main = self._main
-        if main is not None and main.done():
-            self._end(*self._outcome(main))
+        if main is not None and main.done() and unwind(loop):
+            limit = self._ledger.max_payload
+            self._end(*outcome_of(main, self._entry, limit=limit, cancelling=self._cancelling))
+            if self._ledger.fault is not None:
+                # What encodes the result is workflow code, too.
+                raise self._ledger.fault
 
     def _begin(self, event: Event) -> None:
         loop, entry = self._loop, self._entry
@@ -194,9 +230,11 @@ class Execution:
         try:
             coroutine = context.run(entry.function, *args, **kwargs)
             main = loop.create_task(coroutine, name=entry.name, context=context)
-        except Exception as error:  # noqa: BLE001 - a function that takes other arguments, or returns no coroutine
-            self._end(EventType.RUN_FAILED, describe_exception(error).encode())
-            return
+        except TypeError as error:
+            # An async function runs nothing when it is called: it takes other arguments than when the run was started,
+            # and a deploy can help.
+            message = f"the code does not take the arguments the run was started with: {error}"
+            raise self._ledger.fail(CodecError(message, path="input")) from None
         self._main = loop.main = main
 
     def _decode_input(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -218,31 +256,10 @@ class Execution:
             # Asked before anything ran: nothing ever does.
             self._end(EventType.RUN_CANCELLED, None)
         else:
+            ask_children(self._loop)
             self._main.cancel("the run was cancelled")
 
     # -- ending --------------------------------------------------------------------------------------------------------
-
-    def _outcome(self, main: asyncio.Task[Any]) -> tuple[EventType, str | None]:
-        if main.cancelled():
-            if self._cancelling:
-                return EventType.RUN_CANCELLED, None
-            try:
-                main.result()
-            except asyncio.CancelledError as stray:
-                failure = describe_exception(stray)
-                message = failure.message or "the workflow ended by CancelledError, but nobody had cancelled the run"
-                failure = Failure(failure.type_name, message, failure.traceback, kind=FailureKind.CANCELLED)
-                return EventType.RUN_FAILED, failure.encode()
-        error = main.exception()
-        if error is None:
-            try:
-                payload = self._entry.encode_result(main.result())
-                check_size(payload, self._ledger.max_payload, "result")
-            except Exception as refused:  # noqa: BLE001 - CodecError, or what a user's type raises while it is encoded
-                error = refused
-            else:
-                return EventType.RUN_COMPLETED, payload
-        return EventType.RUN_FAILED, describe_exception(error).encode()
 
     def _end(self, kind: EventType, payload: str | None) -> None:
         ledger, loop = self._ledger, self._loop
@@ -251,16 +268,21 @@ class Execution:
         recorded = ledger.terminal
         if recorded is None:
             ledger.append(kind, None, None, payload)
+            if kind is not EventType.RUN_CONTINUED:
+                close_children(loop)
+            else:
+                assert payload is not None
+                self._successor = make_successor(loop, payload, cancelling=self._cancelling)
             return
-        if recorded.type != kind or not _same_end(kind, recorded.payload, payload):
-            raise ledger.fail(drift(ledger.next, _ending(recorded.type, recorded.payload), _ending(kind, payload)))
+        if recorded.type != kind or not same_end(kind, recorded.payload, payload):
+            # What the code did not ask for on its way explains the other end better than the end itself.
+            raise ledger.fail(ledger.find_missing() or end_drift(ledger.next, recorded, kind, payload))
 
     def _compare_end(self, recorded: Event) -> None:
         """Refuse a history that ends where the code does not; only a termination needs no code."""
         if self._terminal is None:
             if recorded.type != EventType.RUN_TERMINATED:
-                asked = "more: the code is still waiting"
-                raise self._ledger.fail(drift(self._ledger.next, _ending(recorded.type, recorded.payload), asked))
+                raise self._ledger.fail(self._ledger.find_missing() or end_drift(self._ledger.next, recorded))
             self._terminal = recorded.type
 
     # -- deciding ------------------------------------------------------------------------------------------------------
@@ -273,14 +295,48 @@ class Execution:
         self.last_seq = ledger.seq
         if self._terminal is not None:
             # Tasks that this very decision would have created are not created at all.
-            return Decision(events, [], cancelled, _STATES[self._terminal], None, logs)
-        waiting = RunState.SUSPENDED if self.began else RunState.PENDING
-        state = RunState.RUNNING if loop.activities else waiting
-        return Decision(events, list(orders.values()), cancelled, state, loop.earliest_timer(), logs)
+            orders, wake_at, state = {}, None, _STATES[self._terminal]
+        else:
+            waiting = RunState.SUSPENDED if self.began else RunState.PENDING
+            state = RunState.RUNNING if loop.activities else waiting
+            wake_at = loop.earliest_timer()
+        if not (ledger.children or ledger.letters or ledger.cascade or ledger.attributes or self._successor):
+            return Decision(events, list(orders.values()), cancelled, state, wake_at, logs)
+        children, letters, cascade, attributes = ledger.children, ledger.letters, ledger.cascade, ledger.attributes
+        ledger.children, ledger.letters, ledger.cascade, ledger.attributes = {}, [], None, {}
+        successor, self._successor = self._successor, None
+        return Decision(
+            events,
+            list(orders.values()),
+            cancelled,
+            state,
+            wake_at,
+            logs,
+            children=tuple(children.values()),
+            letters=tuple(letters),
+            cascade=cascade,
+            attributes=msgspec.json.encode(attributes).decode() if attributes else None,
+            successor=successor,
+        )
 
     def note(self, kind: EventType, *, name: str | None = None, payload: str | None = None) -> None:
         """Add a note (an adoption, undeliverable mail) to the next decision; replay skips notes."""
         self._ledger.append(kind, None, name, payload)
+
+    @property
+    def issued(self) -> int:
+        """How many commands the code has asked for."""
+        return self._ledger.next
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """What the run waits for, in words."""
+        return () if self._terminal is not None else waits_of(self._loop)
+
+    @property
+    def patches(self) -> dict[str, bool]:
+        """What `patched` has answered, by id."""
+        return self._ledger.answers
 
     @property
     def open_activities(self) -> AbstractSet[int]:
@@ -298,8 +354,9 @@ class Execution:
         return self._terminal is None and not self._loop.activities
 
     def expects(self, command: int) -> bool:
-        """Whether the command is an open activity or timer: only then may its completion be delivered."""
-        return command in self._loop.activities or command in self._loop.timers
+        """Whether the command is an open activity, child or timer: only then may its completion be delivered."""
+        loop = self._loop
+        return command in loop.activities or command in loop.timers or command in loop.children
 
     def due_timers(self, now_us: int) -> list[int]:
         """Return the commands of the timers due by then, in the order to deliver them."""
@@ -328,26 +385,3 @@ def _parse_started(payload: str | None) -> Started:
     except msgspec.MsgspecError as error:
         message = f"run_started cannot be read: {error}"
         raise CodecError(message, path="run_started") from error
-
-
-def _same_end(kind: EventType, recorded: str | None, ours: str | None) -> bool:
-    if recorded is None or ours is None:
-        return recorded == ours
-    if kind == EventType.RUN_FAILED:
-        # A traceback differs by how the await was resumed, a message by the addresses of objects.
-        theirs, mine = Failure.parse(recorded), Failure.parse(ours)
-        return theirs.type_name == mine.type_name and _masked(theirs.message) == _masked(mine.message)
-    return recorded == ours or same_payload(recorded, ours)
-
-
-def _masked(message: str) -> str:
-    return _ADDRESS.sub("0x", message)
-
-
-def _ending(kind: str, payload: str | None) -> str:
-    if payload is None:
-        return f"the end of the run ({kind})"
-    if kind == EventType.RUN_FAILED:
-        failure = Failure.parse(payload)
-        return f"the end of the run ({kind}: {failure.type_name}: {failure.message[:200]})"
-    return f"the end of the run ({kind} with {payload[:200]})"

@@ -18,41 +18,23 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
+
 from continuum.errors import ReplayError, SpinError
 from continuum.model.codec import check_size, same_payload
-from continuum.model.decisions import LogLine
+from continuum.model.decisions import Cascade, ChildOrder, Letter, LogLine
 from continuum.model.events import Event, EventType
+from continuum.model.runs import Started
 from continuum.model.tasks import TaskOrder
-from continuum.replay.drift import describe, describe_event, drift
+from continuum.replay.columns import Columns
+from continuum.replay.drift import Asked, command_drift, drift, excess_drift, missing_drift
+from continuum.replay.lineage import Lineage
 from continuum.replay.locations import caller
 
 __all__ = ["Ledger", "RunEvicted"]
 
-_COMMAND: Final = 1
-_COMPLETION: Final = 2
-_CANCELLATION: Final = 3
-_TERMINAL: Final = 4
-_COLUMN: Final[dict[str, int]] = {
-    EventType.ACTIVITY_SCHEDULED.value: _COMMAND,
-    EventType.TIMER_STARTED.value: _COMMAND,
-    EventType.SIGNAL_AWAITED.value: _COMMAND,
-    EventType.VALUE_RECORDED.value: _COMMAND,
-    EventType.PATCH_MARKED.value: _COMMAND,
-    EventType.RUN_BEGAN.value: _COMPLETION,
-    EventType.ACTIVITY_COMPLETED.value: _COMPLETION,
-    EventType.ACTIVITY_FAILED.value: _COMPLETION,
-    EventType.TIMER_FIRED.value: _COMPLETION,
-    EventType.SIGNAL_RECEIVED.value: _COMPLETION,
-    EventType.CANCEL_REQUESTED.value: _COMPLETION,
-    EventType.ACTIVITY_CANCELLED.value: _CANCELLATION,
-    EventType.TIMER_CANCELLED.value: _CANCELLATION,
-    EventType.RUN_COMPLETED.value: _TERMINAL,
-    EventType.RUN_FAILED.value: _TERMINAL,
-    EventType.RUN_CANCELLED.value: _TERMINAL,
-    EventType.RUN_TERMINATED.value: _TERMINAL,
-    EventType.RUN_CONTINUED.value: _TERMINAL,
-}
 _PATCH: Final = EventType.PATCH_MARKED
+_SEED_BYTES: Final = 16
 
 # A dead run may swallow what effects raise, and try again for ever. After this many refusals it gets no exception any
 # more but something that never completes, so that its coroutine suspends and can be ended.
@@ -72,6 +54,11 @@ class Ledger:
     :ivar now: loop time in microseconds: that of the completion being delivered.
     :ivar seq: sequence number of the newest event, journaled or waiting in ``fresh``.
     :ivar live: whether the whole history has been replayed.
+    :ivar children: runs to be created with the next decision, by command.
+    :ivar letters: to be sent with it.
+    :ivar cascade: which children from before this turn hear of what happens to the run.
+    :ivar attributes: by key, the encoded values that the next decision sets.
+    :ivar place: the line of workflow code for which commands are issued that no such line issues itself.
     :ivar fault: what stopped the execution for good, or None.
     """
 
@@ -83,20 +70,26 @@ class Ledger:
         "_recorded",
         "_refusals",
         "_room",
+        "attributes",
         "barred",
         "cancelled",
+        "cascade",
+        "children",
         "completions",
         "cursor",
         "due",
         "fault",
         "fresh",
         "inline_due",
+        "letters",
+        "lineage",
         "live",
         "logs",
         "max_payload",
         "next",
         "now",
         "orders",
+        "place",
         "recorded_count",
         "seq",
         "spin_limit",
@@ -123,68 +116,71 @@ class Ledger:
         self.now = 0
         self.seq = 0
         self.live = False
+        self.place: str | None = None
         self.fault: BaseException | None = None
         self.barred: Callable[[], BaseException] | None = None
         self.fresh: list[Event] = []
         self.orders: dict[int, TaskOrder] = {}
         self.cancelled: list[int] = []
         self.logs: list[LogLine] = []
+        self.children: dict[int, ChildOrder] = {}
+        self.lineage = Lineage()
+        self.letters: list[Letter] = []
+        self.cascade: Cascade | None = None
+        self.attributes: dict[str, msgspec.Raw] = {}
+
+    def start(self, started: Started) -> None:
+        """Take in what the run was started with. Everything random in it follows from its seed."""
+        self._key = blake2b(started.seed.encode(), digest_size=32).digest()
+        self.max_payload = started.max_payload
+        lineage = self.lineage
+        lineage.depth, lineage.max_depth = started.depth, started.max_depth
+        lineage.inherited = started.family
 
     def load(self, events: Sequence[Event], *, inline: bool) -> None:
         """Take in a history, ``run_started`` included. Raises ``ReplayDriftError`` if it contradicts itself."""
-        commands: list[Event] = []
-        completions: list[Event] = []
-        column_of = _COLUMN.get
-        for event in events:
-            column = column_of(event.type)
-            if column == _COMMAND:
-                if event.command != len(commands):
-                    raise drift(
-                        len(commands), f"a command numbered {event.command} at seq {event.seq}", "numbers without gaps"
-                    )
-                commands.append(event)
-            elif column == _COMPLETION:
-                completions.append(event)
-            elif column == _CANCELLATION and event.command is not None:
-                self._noted = self._noted or set()
-                self._noted.add(event.command)
-            elif column == _TERMINAL:
-                self.terminal = event
-        self._recorded = commands
-        self.recorded_count = len(commands)
-        self.completions = completions
-        self.due = len(completions)
+        columns = Columns(events)
+        self._recorded = columns.commands
+        self.recorded_count = len(columns.commands)
+        self._noted = columns.noted
+        self.terminal = columns.terminal
+        self.completions = columns.completions
+        self.due = len(columns.completions)
         self.inline_due = self.due if inline else 0
         self.now = events[0].at
         self.seq = events[-1].seq
 
     def go_live(self) -> None:
         """Leave the history behind. Raises ``ReplayDriftError`` if it holds commands the code no longer asks for."""
+        missing = self.find_missing()
+        if missing is not None:
+            raise missing
         if self.cursor < self.due:
             event = self.completions[self.cursor]
             raise drift(
                 self.next,
                 f"{event.type} at seq {event.seq} and {self.due - self.cursor - 1} more",
                 "the end of the run",
-            )
-        self._skip_markers()
-        if self.next < self.recorded_count:
-            raise drift(
-                self.next, describe_event(self._recorded[self.next]), "nothing: the code no longer asks for this"
+                advice="The code ends where the run went on.",
             )
         self._recorded = self.completions = ()
         self.due = self.cursor = self.inline_due = 0
         self.live = True
 
-    # -- chance ------------------------------------------------------------------------------------------------------
+    def find_missing(self) -> ReplayError | None:
+        """Return the error of code that has come to its end, or to rest, without asking for all that is recorded."""
+        self._skip_markers()
+        return missing_drift(self.next, self._recorded) if self.next < self.recorded_count else None
 
-    def seed(self, text: str) -> None:
-        """Let everything random in the run follow from this text."""
-        self._key = blake2b(text.encode(), digest_size=32).digest()
+    # -- chance ------------------------------------------------------------------------------------------------------
 
     def salt(self, size: int) -> int:
         """Return a number of this many bytes that is the run's own, and always the same."""
         return int.from_bytes(self._key[:size], "big")
+
+    def derive_seed(self, whose: str) -> str:
+        """Return the seed of a run that this one starts: the same whenever it is asked for."""
+        return blake2b(whose.encode(), key=self._key, digest_size=_SEED_BYTES, person=b"seed").hexdigest()
 
     def draw(self, size: int) -> bytes:
         """Return the run's next random bytes: keyed BLAKE2b (RFC 7693) of a counter. Raises as `issue` does."""
@@ -207,6 +203,14 @@ class Ledger:
                 self.next = number + 1
                 return number
         return self._issue(kind, name, payload)
+
+    def upcoming(self) -> int:
+        """Return the number that the next command gets, unless it is refused."""
+        number = self.next
+        if self.barred is None:
+            while number < self.recorded_count and self._recorded[number].type == _PATCH:
+                number += 1
+        return number
 
     def find_recorded(self, number: int) -> Event | None:
         """Return the recorded command of this number; None if there is none, or all have been replayed."""
@@ -239,6 +243,11 @@ class Ledger:
         if answer is None:
             answer = self._answers[patch] = self._answer(patch)
         return answer
+
+    @property
+    def answers(self) -> dict[str, bool]:
+        """What `patched` has answered so far, by id."""
+        return dict(self._answers or {})
 
     def _answer(self, patch: str) -> bool:
         number = self.next
@@ -302,7 +311,7 @@ class Ledger:
                 )
             )
         self.next = number + 1
-        self.append(kind, number, name, payload, location=caller())
+        self.append(kind, number, name, payload, location=caller() or self.place)
         return number
 
     def write_value(self, name: str, payload: str) -> None:
@@ -322,12 +331,17 @@ class Ledger:
         self.seq = seq = self.seq + 1
         self.fresh.append(Event(seq, kind, command, name, payload, self.now, location))
 
+    @property
+    def writes(self) -> bool:
+        """Whether what is appended now reaches the journal: not beyond the recorded end, nor after a fault."""
+        return self.terminal is None and self.fault is None
+
     def note_cancelled(self, kind: EventType, command: int, name: str | None = None) -> bool:
         """Note that nobody waits for a command any more; return False if the history says so already."""
         if self._noted and command in self._noted:
             self._noted.discard(command)
             return False
-        if self.terminal is None and self.fault is None:
+        if self.writes:
             self.append(kind, command, name)
         return True
 
@@ -364,16 +378,11 @@ class Ledger:
         self.due = self.cursor = self.inline_due = 0
 
     def _drifted(self, kind: EventType, name: str | None, payload: str | None) -> BaseException:
-        number = self.next
-        requested = describe(kind, name, payload)
-        if number < self.recorded_count:
-            recorded = describe_event(self._recorded[number])
-        elif self.terminal is not None:
-            recorded = f"the end of the run ({self.terminal.type})"
-        else:
-            event = self.completions[self.cursor]
-            recorded = f"no further command, but {event.type} at seq {event.seq}"
-        return self.fail(drift(number, recorded, requested, caller()))
+        asked = Asked(kind, name, payload, caller() or self.place)
+        if self.next < self.recorded_count:
+            return self.fail(command_drift(self.next, self._recorded, asked))
+        completion = self.completions[self.cursor] if self.cursor < self.due else None
+        return self.fail(excess_drift(self.next, asked, terminal=self.terminal, completion=completion))
 
 
 class _Eviction:

@@ -7,7 +7,7 @@ import sys
 from types import CodeType
 from typing import Final
 
-__all__ = ["caller", "stop_at"]
+__all__ = ["caller", "short_path", "stop_at"]
 
 # Frames of these packages are plumbing: the reader wants the line that called them.
 _PLUMBING: Final = frozenset({"asyncio", "anyio", "contextlib", "continuum"})
@@ -40,8 +40,11 @@ def caller() -> str | None:
 
 
 def _place(filename: str, module: str) -> str:
-    if module.partition(".")[0] in _PLUMBING:
-        return ""
+    return "" if module.partition(".")[0] in _PLUMBING else short_path(filename, module)
+
+
+def short_path(filename: str, module: str) -> str:
+    """Return the path under which histories know the file of a module."""
     # `/srv/app/myapp/flows.py` of module `myapp.flows` is `myapp/flows.py` on every host.
     depth = 1 if module == "__main__" else module.count(".") + 1
     parts = filename.replace("\\", "/").split("/")

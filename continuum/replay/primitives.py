@@ -27,6 +27,11 @@ class Task(asyncio.Task[T], Generic[T]):
     def __hash__(self) -> int:
         return self.serial
 
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel it, as asyncio does."""
+        self._loop.holding = True  # type: ignore[attr-defined]  # it is ours
+        return super().cancel(msg)
+
 
 class Future(asyncio.Future[T], Generic[T]):
     """A future of workflow code."""
@@ -39,6 +44,16 @@ class Future(asyncio.Future[T], Generic[T]):
 
     def __hash__(self) -> int:
         return self.serial
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel it, as asyncio does."""
+        self._loop.holding = True  # type: ignore[attr-defined]  # it is ours
+        return super().cancel(msg)
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """Let it fail, as asyncio does."""
+        self._loop.holding = True  # type: ignore[attr-defined]  # it is ours
+        super().set_exception(exception)
 
 
 class Timer(asyncio.TimerHandle):
@@ -76,40 +91,57 @@ class Mailbox:
 
     Works as `asyncio.Queue` does: a signal stays here until the waiter resumes and takes it, so a waiter that is
     cancelled after it was woken, and before it ran, loses nothing.
+
+    :ivar payloads: the signals, oldest first.
     """
 
     __slots__ = ("_loop", "_waiters", "payloads")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self.payloads: deque[str] = deque()
+        # An empty deque takes 760 bytes, and a parked run has a mailbox: what is empty here is an empty tuple.
+        self._waiters: list[asyncio.Future[None]] | tuple[()] = ()
+        self.payloads: deque[str] | tuple[()] = ()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for a signal that has not come."""
+        return any(not waiter.done() for waiter in self._waiters)
 
     def put(self, payload: str) -> None:
         """Add a signal and wake the waiter that came first."""
-        self.payloads.append(payload)
+        if self.payloads:
+            self.payloads.append(payload)
+        else:
+            self.payloads = deque((payload,))
         self._wake()
 
     async def take(self) -> str:
         """Wait for the oldest signal, remove it and return its payload."""
         while not self.payloads:
             waiter = self._loop.create_future()
-            self._waiters.append(waiter)
+            if self._waiters:
+                self._waiters.append(waiter)
+            else:
+                self._waiters = [waiter]
             try:
                 await waiter
             except BaseException:
                 waiter.cancel()
-                if waiter in self._waiters:
+                if self._waiters and waiter in self._waiters:
                     self._waiters.remove(waiter)
                 if self.payloads and not waiter.cancelled():
                     # Woken, and cancelled before it ran: the next one takes the signal.
                     self._wake()
                 raise
-        return self.payloads.popleft()
+        payload = self.payloads.popleft()
+        if not self.payloads:
+            self.payloads = ()
+        return payload
 
     def _wake(self) -> None:
         while self._waiters:
-            waiter = self._waiters.popleft()
+            waiter = self._waiters.pop(0)
             if not waiter.done():
                 waiter.set_result(None)
                 return

@@ -18,6 +18,7 @@ from continuum.replay.entry import RunInfo
 from continuum.replay.ledger import Ledger
 from continuum.replay.primitives import Future, Mailbox, Task, Timer
 from continuum.replay.refusals import RefusingLoop
+from continuum.replay.texts import spell
 
 __all__ = ["LOGGER", "SchedulingLoop"]
 
@@ -44,9 +45,17 @@ class SchedulingLoop(RefusingLoop):
     """What asyncio and libraries see of the loop.
 
     :ivar activities: futures of the open activities, by command.
+    :ivar children: futures of the open children, by command.
     :ivar timers: open timers, by command.
+    :ivar sagas: open sagas and rollbacks on their way, by number: the run does not end before they have.
+    :ivar undos: compensations registered outside of every saga; None if there are none.
+    :ivar signals: the names the workflow may wait for; None for any.
     :ivar tasks: every task that is not done, by key in order of creation. asyncio itself holds tasks only weakly.
     :ivar depth: how many eager tasks are taking their first step inside another task's step.
+    :ivar encode_input: arguments of the run's own workflow to their payload; None if nothing is known of them.
+    :ivar guarded: whether the tripwire may end what its code does.
+    :ivar holding: whether a callback of this drain may still hold an exception, and so what a traceback refers to, or
+        the result of a task. Only plain results of calls are handed on inline.
     :ivar dead: whether the run is being, or has been, taken out of memory.
     """
 
@@ -62,18 +71,25 @@ class SchedulingLoop(RefusingLoop):
         "_serial",
         "_timer_heap",
         "activities",
+        "children",
         "collecting",
         "context",
         "dead",
         "depth",
         "draining",
+        "encode_input",
+        "guarded",
+        "holding",
         "ledger",
         "mailboxes",
         "main",
         "run",
+        "sagas",
+        "signals",
         "spin_limit",
         "tasks",
         "timers",
+        "undos",
     )
 
     def __init__(self, ledger: Ledger, *, run: RunInfo, spin_limit: int) -> None:
@@ -82,15 +98,22 @@ class SchedulingLoop(RefusingLoop):
         self.spin_limit = spin_limit
         self.context = contextvars.Context()
         self.activities: dict[int, Any] = {}
+        self.children: dict[int, Any] = {}
+        self.sagas: dict[int, Any] = {}
+        self.undos: Any = None
         self.timers: dict[int, Timer] = {}
         self.tasks: dict[int, asyncio.Task[Any]] = {}
         self.mailboxes: dict[str, Mailbox] = {}
+        self.signals: frozenset[str] | None = None
         self.main: asyncio.Task[Any] | None = None
+        self.encode_input: Callable[[tuple[Any, ...], dict[str, Any]], str] | None = None
         self.depth = 0
         self.dead = False
         self.draining = False
         self.collecting = False
-        self._ready: deque[asyncio.Handle] = deque()
+        self.guarded = False
+        self.holding = False
+        self._ready: deque[asyncio.Handle] | None = None
         self._timer_heap: list[tuple[int, int]] = []
         self._conditions: list[_Condition] = []
         self._failed: list[asyncio.Future[Any]] = []
@@ -109,6 +132,13 @@ class SchedulingLoop(RefusingLoop):
         self._serial = serial = self._serial + 1
         return serial
 
+    def queue(self) -> deque[asyncio.Handle]:
+        """Return the callbacks to be run. A loop at rest has no queue: an empty one takes 760 bytes."""
+        ready = self._ready
+        if ready is None:
+            ready = self._ready = deque()
+        return ready
+
     # -- what asyncio calls --------------------------------------------------------------------------------------------
 
     def call_soon(
@@ -119,7 +149,10 @@ class SchedulingLoop(RefusingLoop):
     ) -> asyncio.Handle:
         """Run a callback later in this drain."""
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        ready = self._ready
+        if ready is None:
+            ready = self.queue()
+        ready.append(handle)
         return handle
 
     def call_later(
@@ -235,6 +268,7 @@ class SchedulingLoop(RefusingLoop):
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self.holding = True
         self.tasks.pop(task.serial if type(task) is Task else id(task), None)
         # The main task's error ends the run, which is report enough.
         if task._log_traceback and task is not self.main:  # noqa: SLF001 - it failed
@@ -289,13 +323,19 @@ class SchedulingLoop(RefusingLoop):
 
     def report(self, message: str, error: BaseException | None) -> None:
         """Put a line about an error that no code caught into the run's log."""
-        if error is not None:
-            message = f"{message}: {type(error).__name__}: {error}"
-        self.log(_ERROR, message, {})
+        if self.is_logging:
+            if error is not None:
+                message = f"{message}: {type(error).__name__}: {spell(self.ledger, lambda: str(error))}"
+            self.log(_ERROR, message, {})
+
+    @property
+    def is_logging(self) -> bool:
+        """Whether a line logged now would appear."""
+        return self.ledger.live and not self.dead
 
     def log(self, level: int, message: str, fields: dict[str, object]) -> None:
         """Log a line with the next commit; on replay it has been logged before."""
-        if self.ledger.live and not self.dead:
+        if self.is_logging:
             self.ledger.logs.append(LogLine(LOGGER, level, message, fields))
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ class AttemptLife:
         deliver: Callable[[TaskOutcome], None],
         mailed: Callable[[], None],
         max_result_bytes: int,
+        fraction: Callable[[], float] = random.random,
     ) -> None:
         self._journal = journal
         self._reporter = reporter
@@ -90,6 +91,7 @@ class AttemptLife:
         self._deliver = deliver
         self._mailed = mailed
         self._max_result = max_result_bytes
+        self._fraction = fraction  # where in the jitter's window a retry begins
 
     # ------------------------------------------------------------------ on the body's thread
 
@@ -287,7 +289,7 @@ class AttemptLife:
 
     def fail(self, job: Job, failure: Failure, *, delay: timedelta | None = None) -> None:
         """Report a failed attempt of a job that the caller has ended: another attempt, or the end."""
-        pause = next_attempt_in(job.task, failure, fraction=random.random())  # noqa: S311 - jitter
+        pause = next_attempt_in(job.task, failure, fraction=self._fraction())
         if pause is None:
             outcome = outcome_of(job, None, failure)
             if job.posts:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from continuum.journal.protocol import Journal
+from continuum.journal.requests import Hint, HintKind
 from continuum.model.ids import new_worker_id
-from continuum.model.leases import WorkerInfo
+from continuum.model.leases import WITHDRAWN, WorkerInfo
 from continuum.runtime.lease import Lease, LeaseState
 from continuum.runtime.service import Service
 
@@ -38,6 +39,7 @@ class Heartbeat(Service):
         changed: Callable[[], None],
         queues: tuple[str, ...] = (),
         workflows: tuple[str, ...] = (),
+        version_hashes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self._journal = journal
@@ -50,12 +52,24 @@ class Heartbeat(Service):
         self._changed = changed
         self._queues = queues
         self._workflows = workflows
+        self._version_hashes = version_hashes
+        self._to_withdraw = False
+
+    def withdraw(self) -> None:
+        """Say soon, on this service's thread, that no more runs are claimed: others take those of our code as well."""
+        self._version_hashes = WITHDRAWN
+        self._to_withdraw = True
+        self.wake()
 
     def run_once(self) -> float:
         """Beat, or register; return the pause until the next beat."""
         match self._lease.state:
             case LeaseState.LIVE:
                 self._beat()
+                if self._to_withdraw:
+                    self._journal.workers.withdraw(self._lease.worker)
+                    self._to_withdraw = False
+                    self._journal.hint(Hint(HintKind.START))
             case LeaseState.LOST:
                 # The turns thread has to let go first; it wakes us when it has.
                 self._changed()
@@ -77,6 +91,7 @@ class Heartbeat(Service):
                 ttl=self._lease.ttl,
                 queues=self._queues,
                 workflows=self._workflows,
+                version_hashes=self._version_hashes,
             )
         )
         # Crash: the row exists and nobody holds anything under it; it expires and is deleted.

@@ -22,7 +22,8 @@ from continuum.declare.registry import Registry
 from continuum.errors import ConfigError, ContinuumError
 from continuum.journal.protocol import Journal
 from continuum.journal.requests import Hint, HintKind
-from continuum.model.leases import WorkflowVersion
+from continuum.model.leases import WorkflowVersion, code_mark
+from continuum.runtime.guard import guard_workflows
 from continuum.runtime.heartbeat import Heartbeat
 from continuum.runtime.lease import Lease
 from continuum.runtime.local_pool import LocalPool, PoolSettings
@@ -31,6 +32,7 @@ from continuum.runtime.offers import Offers
 from continuum.runtime.outbox import Outbox
 from continuum.runtime.reaper import Reaper
 from continuum.runtime.service import Service
+from continuum.runtime.snapshots import SnapshotMaker
 from continuum.runtime.transport import Transport
 from continuum.runtime.turns import Turns
 from continuum.runtime.turns.outlets import Outlets
@@ -100,6 +102,7 @@ class Dispatcher:
             changed=self._lease_changed,
             queues=tuple(settings.queues or ()),
             workflows=tuple(sorted({flow.name for flow in registry.workflows()})),
+            version_hashes=tuple(code_mark(flow.name, flow.version, flow.hash) for flow in registry.workflows()),
         )
         self._reaper = Reaper(
             journal=journal,
@@ -112,6 +115,7 @@ class Dispatcher:
             self._heartbeat,
             self._reaper,
             Maintenance(journal=journal, months_ahead=settings.partitions_ahead),
+            SnapshotMaker(journal=journal, growth=self._turns.growth, max_bytes=settings.max_snapshot_bytes),
             Watchdog(
                 limit=settings.slow_turn,
                 turning_since=lambda: self._turns.turning_since,
@@ -167,14 +171,12 @@ class Dispatcher:
         for executor in sorted({self._settings.executor, *filter(None, named)}):
             self._outlets.open(executor)
         self._journal.check()
-        self._journal.workers.record_versions(
-            [
-                WorkflowVersion(flow.name, flow.version, flow.hash, flow.source, flow.entry.retention_us)
-                for flow in self._registry.workflows()
-            ]
-        )
+        if self._settings.tripwire:
+            guard_workflows(self._registry)
         self._heartbeat.register()
         try:
+            # Registered first: what nobody has loaded may be retired, and is then recorded anew.
+            self._record_versions()
             if self._pool is not None:
                 self._pool.start()
             for outbox in self._outboxes:
@@ -187,6 +189,21 @@ class Dispatcher:
             self._undo_start()
             raise
         self._started = True
+
+    def _record_versions(self) -> None:
+        """Make known what is loaded here, and let it try what other code could not continue."""
+        flows = self._registry.workflows()
+        workers = self._journal.workers
+        workers.record_versions(
+            [
+                WorkflowVersion(flow.name, flow.version, flow.hash, flow.source, flow.entry.retention_us, flow.contract)
+                for flow in flows
+            ]
+        )
+        revived = workers.revive([(flow.name, flow.version) for flow in flows])
+        if revived:
+            logger.info("%d stuck runs are tried again, now that this dispatcher has come", revived)
+            self._journal.hint(Hint(HintKind.START))
 
     def _undo_start(self) -> None:
         for service in self._services:
@@ -214,6 +231,7 @@ class Dispatcher:
         for outbox in self._outboxes:
             outbox.close()
         self._turns.drain(deadline)
+        self._heartbeat.withdraw()
         # Tasks of commits that are still flying are handed to the pool, which puts them back: let it hear of them.
         self._turns.calm.wait(max(0.0, deadline - time.monotonic()))
         done = self._pool.stop(max(0.0, deadline - time.monotonic())) if self._pool is not None else True

@@ -1,6 +1,6 @@
-"""Here lives what has to be done rarely: partitions ahead of time, and mail that nobody will ever read.
+"""Here lives what has to be done rarely: partitions ahead of time, mail and snapshots that nobody will ever read.
 
-Three duties that do not depend on each other: one that fails does not keep the others from being done. A role without
+Four duties that do not depend on each other: one that fails does not keep the others from being done. A role without
 the rights for one of them is a way to run dispatchers, not an error; it is told once.
 """
 
@@ -20,10 +20,11 @@ logger = logging.getLogger("continuum.runtime")
 _INTERVAL: Final = timedelta(minutes=10)
 _AFTER_FAILURE: Final = timedelta(minutes=1)
 _NO_RIGHT: Final = "42501"
+_CHUNK: Final = 1_000
 
 
 class Maintenance(Service):
-    """Keeps event partitions ready and the inbox free of mail for ended chains."""
+    """Keeps event partitions ready, and the inbox and the snapshots free of what belongs to ended runs."""
 
     name = "maintenance"
 
@@ -39,6 +40,7 @@ class Maintenance(Service):
             self._do("event partitions ahead of time", self._make_partitions),
             self._do("events without a partition", self._look_for_misplaced),
             self._do("mail of ended runs", self._discard_dead_mail),
+            self._do("snapshots of ended runs", self._discard_snapshots),
         ]
         return (_INTERVAL if all(done) else _AFTER_FAILURE).total_seconds()
 
@@ -83,7 +85,13 @@ class Maintenance(Service):
                 misplaced,
             )
 
+    def _discard_snapshots(self) -> None:
+        # Most are deleted as their runs end. This is for those that were terminated, or whose dispatcher died.
+        while self._journal.snapshots.discard_ended(limit=_CHUNK) == _CHUNK and not self.stopping:
+            pass
+
     def _discard_dead_mail(self) -> None:
         discarded = self._journal.upkeep.discard_dead_mail()
         if discarded:
-            logger.warning("%d messages arrived as their run ended and were recorded as undeliverable", discarded)
+            what = "1 message" if discarded == 1 else f"{discarded:,} messages"
+            logger.warning("%s came for runs that had ended: recorded as undeliverable", what)

@@ -190,7 +190,10 @@ class BodyThreads:
         self._stopping = True
         while self._wake():
             pass
-        for thread in list(self._threads):
+        with self._lock:
+            # All of these have been started: one that has not cannot be joined.
+            threads = list(self._threads)
+        for thread in threads:
             if thread.thread is not None:
                 thread.thread.join(max(0.0, deadline - time.monotonic()))
         return not self._threads
@@ -214,16 +217,17 @@ class BodyThreads:
                 target=self._work, args=(new,), name=f"continuum-activities-{self._started}", daemon=True
             )
             self._threads.append(new)
-        try:
-            new.thread.start()
-        except (RuntimeError, MemoryError) as error:
-            # What waits is begun by the threads there are, or at the watch's next tick, or put back.
-            with self._lock:
+            try:
+                new.thread.start()
+            except (RuntimeError, MemoryError) as error:
+                # What waits is begun by the threads there are, or at the watch's next tick, or put back.
                 self._threads.remove(new)
-            self._start_at = time.monotonic() + START_PAUSE
-            logger.warning("no thread could be started for activities (%s); %d run", error, len(self._threads))
-            return False
-        return True
+                self._start_at = time.monotonic() + START_PAUSE
+                why = error
+            else:
+                return True
+        logger.warning("no thread could be started for activities (%s); %d run", why, len(self._threads))
+        return False
 
     def _work(self, me: _Thread) -> None:
         pop, run, done, clock = self._waiting.pop, self._run, self._waiting.done, time.monotonic

@@ -10,6 +10,7 @@ process dies there. Unarmed, it costs one global look-up and a comparison. A tes
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,25 +19,34 @@ __all__ = ["CRASH_AT", "FREEZE_AT", "armed", "probe"]
 CRASH_AT = "CONTINUUM_CRASH_AT"
 FREEZE_AT = "CONTINUUM_FREEZE_AT"
 
-_actions: dict[str, Callable[[], None]] = {}
+# By name, or by thread and name.
+_actions: dict[str | tuple[int, str], Callable[[], None]] = {}
 
 
 def probe(name: str) -> None:
     """Pass a named point; whatever a test armed there runs now."""
     if _actions:
-        action = _actions.get(name)
+        action = _actions.get((threading.get_ident(), name)) or _actions.get(name)
         if action is not None:
             action()
 
 
 @contextmanager
-def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
-    """Run ``action`` whenever the probe is passed, until the block ends."""
-    _actions[name] = action
+def armed(name: str, action: Callable[[], None], *, here: bool = False) -> Iterator[None]:
+    """Run ``action`` whenever the probe is passed, until the block ends; ``here``: only on this thread.
+
+    Blocks nest: of several around it the innermost counts.
+    """
+    key = (threading.get_ident(), name) if here else name
+    before = _actions.get(key)
+    _actions[key] = action
     try:
         yield
     finally:
-        del _actions[name]
+        if before is None:
+            del _actions[key]
+        else:
+            _actions[key] = before
 
 
 def _arm_from_environment(variable: str, deadly: signal.Signals) -> None:

@@ -20,7 +20,43 @@ EXPECTED = {
         r"run_completed",
     ],
     "fan_out.py": [r"^published 332833331$", r"^2005 events$"],
-    "approval.py": [r"^holiday: approved$", r"^desk: +expired$", r"^boat: .*was cancelled$", r"boat was withdrawn"],
+    "approval.py": [
+        r"^missing: 1$",
+        r"^refused: .*'vote'",
+        r"^waiting: holiday$",
+        r"^holiday: approved$",
+        r"^desk: +expired$",
+        r"^boat: .*was cancelled$",
+        r"boat was withdrawn",
+    ],
+    "saga.py": [
+        r"^city: +have a nice trip, receipt 17$",
+        r"^island: +no trip, there are no cars on the island; given back: 2$",
+        r"^mountains: flight \d, hotel \d, car \d$",
+        r"^mountains: cancelled$",
+        r'compensation_scheduled .*"car".*\n.*compensation_scheduled .*"hotel".*\n.*compensation_scheduled .*"flight"',
+        r"^booked: +flight to the city, hotel to the city, car to the city$",
+    ],
+    "batch_of_children.py": [
+        r"^\d+ of 200$",
+        r"^19000 words$",
+        r"^not read: 130-139 \(.*document 137 is not text\)$",
+        r"^failed children: 1$",
+    ],
+    "subscription.py": [
+        r"^refused: .*'change_plan'",
+        r"^found: +subscription large True$",
+        r"^left: +Ada left in month \d+: too large$",
+        r"^months: +1 continued, 2 continued, .*\d completed$",
+        r"^charges: +Ada 5 for month 1, Ada 5 for month 2, .*Ada 9",
+    ],
+}
+ON_POSTGRES = {
+    "order.py": r"label of o1",
+    "approval.py": r"^holiday: approved$",
+    "saga.py": r"^mountains: cancelled$",
+    "batch_of_children.py": r"^19000 words$",
+    "subscription.py": r"too large$",
 }
 
 
@@ -50,8 +86,9 @@ def test_an_example_prints_what_its_reader_is_told(name: str) -> None:
         assert re.search(line, output, re.MULTILINE), f"{line!r} is not in the output of {name}:\n{output}"
 
 
-def test_the_order_runs_on_a_postgres_of_its_own() -> None:
-    assert "label of o1" in output_of("order.py", "--postgres")
+@pytest.mark.parametrize("name", sorted(ON_POSTGRES))
+def test_an_example_runs_on_a_postgres_of_its_own(name: str) -> None:
+    assert re.search(ON_POSTGRES[name], output_of(name, "--postgres"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# In memory the journal is its own database, and this is the clock of it.
-THE_DATABASE = {"continuum/journal/memory/store.py"}
+# In memory the journal is its own database, and this is its clock; a harness sets one, which begins at the present.
+THE_DATABASE = {"continuum/journal/memory/store.py", "continuum/testing/clock.py"}
 
 # Tells operators how far this host's clock is from the database's.
-COMPARES = {"continuum/cli/check.py", "continuum/celery_executor/greeting.py"}
+COMPARES = {"continuum/cli/instance_checks.py", "continuum/celery_executor/greeting.py"}
 
 WALL_CLOCKS = {
     "time": {"time", "time_ns", "localtime", "gmtime", "ctime"},

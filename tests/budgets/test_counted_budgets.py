@@ -54,6 +54,20 @@ def test_a_sequential_step_costs_one_commit(continuum: Continuum, watched: Watch
     assert sent == {}
 
 
+def test_snapshots_cost_no_statement_of_the_turns_thread(watched: WatchedJournal) -> None:
+    """Neither being made nor being used: a claim loads what there is, and others make it."""
+    counts = []
+    for threshold in (None, 4):
+        with Continuum(journal=watched, snapshot_threshold=threshold, **QUIET) as instance, instance.running():
+            instance.start(flows.sequence, 1).result(timeout=20)
+            watched.sent.clear()
+            handle = instance.start(flows.sequence, STEPS)
+            assert handle.result(timeout=20) == STEPS
+            counts.append((watched.sent["CommitRequest"], watched.sent["RegrantRequest"], watched.sent["LookRequest"]))
+            assert watched.sent["ClaimRequest"] <= 2
+    assert counts[0] == counts[1] == (STEPS + 1, 0, 0)
+
+
 def test_the_history_of_a_ten_step_workflow_takes_twelve_transactions(continuum: Continuum, database_url: str) -> None:
     with continuum.running():
         handle = continuum.start(flows.sequence, STEPS)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import kombu.pools
 import psycopg2
 import pytest
 from celery.contrib.pytest import (  # noqa: F401 - fixtures
@@ -73,6 +74,8 @@ class Brokers:
         broker = self._open[kind]
         if not broker.alive:
             broker.start()  # a test left it down
+        # kombu's pools belong to the process: a connection that an earlier outage tore would be lent to this test.
+        kombu.pools.reset()
         broker.flush()
         return broker
 

@@ -48,7 +48,7 @@ def test_other_services_start_workflows_once_each_by_a_celery_message(stage: Sta
         for _ in range(3):
             send(every="day")
             send(idempotency_key="mine")
-    runs = eventually(lambda: (page := stage.continuum.list_runs().runs) and all(run.ended for run in page) and page)
+    runs = eventually(lambda: (page := stage.continuum.search().runs) and all(run.ended for run in page) and page)
     assert [str(run.state) for run in runs] == ["completed"] * 2
     stage.audit()
 

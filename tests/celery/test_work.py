@@ -39,6 +39,19 @@ def test_every_kind_of_activity(stage: Stage) -> None:
     stage.audit()
 
 
+def test_a_saga_is_undone_where_it_was_done(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.dispatcher()
+    handle = stage.continuum.start("shop.undone", "u")
+    assert handle.result(timeout=30) == ["u:2", "u:1"]
+    undoing = stage.ledger(activity="shop.undo")
+    assert [(line["item"], line["attempt"], line["what"]) for line in undoing] == [
+        (item, attempt, what) for item in ("u:2", "u:1") for attempt, what in ((1, "begin"), (2, "begin"), (2, "end"))
+    ]
+    assert {line["parent"] for line in undoing} == {worker.pid}
+    stage.audit()
+
+
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_pools_without_children(stage: Stage, pool: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from celery import shared_task
 from sqlalchemy import Connection, text
 
-from continuum import Retry, activity, current_attempt, workflow
+from continuum import ActivityFailed, Retry, activity, current_attempt, saga, workflow
 
 __all__ = ["BOOKINGS", "MAX_ATTEMPTS", "SHOP_DIR"]
 
@@ -250,6 +250,16 @@ def legacy_task(self: Any, item: str) -> str:
 legacy = activity.from_celery(legacy_task)
 
 
+@activity(name="shop.undo", retry=Retry(max_attempts=2, base=timedelta(milliseconds=20)))
+def undo(item: str) -> str:
+    """Fails once, so that its own policy shows."""
+    write("begin", item)
+    if current_attempt().number == 1:
+        raise ValueError(f"{item} is not undone at once")
+    write("end", item)
+    return item
+
+
 ACTIVITIES: dict[str, Callable[..., Any]] = {
     "step": step,
     "astep": astep,
@@ -302,3 +312,18 @@ async def mixed(tag: str) -> list[str]:
     done.append(await booked(f"{tag}:6"))
     done.append(await beat(f"{tag}:7", 2))
     return done
+
+
+@workflow(name="shop.undone", version=1)
+async def undone(tag: str) -> list[str]:
+    """Two steps, a third that cannot be done, and the undoing of the two."""
+    try:
+        async with saga() as block:
+            await step(f"{tag}:1").compensate(undo, f"{tag}:1")
+            await astep(f"{tag}:2").compensate(undo, f"{tag}:2")
+            await fail.options(retry=1)(f"{tag}:3")
+    except ActivityFailed:
+        assert block.outcome is not None
+        assert block.outcome.ok
+        return [done.result for done in block.outcome.steps]
+    return []

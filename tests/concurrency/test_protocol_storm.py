@@ -18,6 +18,7 @@ from tests.support.protocol_world import World
 
 RUNS = 24
 FAULT = 0.004  # of each kind, per action
+OUTSIDERS = 0.05  # cancellations and terminations, per signal
 END_SECONDS = 60
 
 
@@ -31,8 +32,8 @@ def wing(request: pytest.FixtureRequest) -> Iterator[Wing]:
     from continuum.journal.open import open_journal
 
     url = request.getfixturevalue("database_url")
-    with closing(open_journal(url)) as journal:
-        yield postgres_wing(journal, url)
+    with closing(open_journal(url)) as journal, closing(postgres_wing(journal, url)) as made:
+        yield made
 
 
 class Storm:
@@ -110,12 +111,17 @@ class Storm:
             world._begin_signal()
         elif world.unsaved:
             world._commit_signal(random.choice(world.unsaved))
+        elif world.runs and not world.unsaved:
+            world.cancel_doomed()
+            self.stopped.wait(0.5)
+        if random.random() < OUTSIDERS:
+            random.choice((world.cancel_any, world.terminate_any))()
         self.stopped.wait(0.002)
 
 
 @pytest.mark.timeout(180)
 def test_dispatchers_at_once_break_nothing(wing: Wing) -> None:
-    world = World(wing, 4711, runs=RUNS, external=True)
+    world = World(wing, 4711, runs=RUNS, external=True, families=True)
     world.watched = False
     storm = Storm(world)
     try:
@@ -125,7 +131,7 @@ def test_dispatchers_at_once_break_nothing(wing: Wing) -> None:
         storm.run(storm.work_elsewhere)
         storm.run(partial(storm.consume, Random(12)))
         storm.run(partial(storm.signal, Random(11)))
-        eventually(lambda: storm.errors or world._ended(), END_SECONDS, interval=0.05)
+        eventually(lambda: storm.errors or world.ended(), END_SECONDS, interval=0.05)
         storm.stop()
         world.settle()
     finally:

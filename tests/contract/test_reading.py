@@ -1,12 +1,10 @@
-"""What clients read: one run, pages of runs, histories, outcomes; and ending a run from outside."""
-
-import base64
+"""What clients read: one run, histories, outcomes; and ending a run from outside."""
 
 import pytest
 
 from continuum.errors import RunNotFound, RunTerminal
 from continuum.model.events import EventType
-from continuum.model.ids import RunId, WorkerId, new_run_id
+from continuum.model.ids import WorkerId, new_run_id
 from continuum.model.runs import RunState
 from tests.support.journals import Desk, commit_of, event, order
 
@@ -33,76 +31,6 @@ def test_find_is_bound_to_the_namespace_if_one_is_given(desk: Desk) -> None:
 def test_a_chain_of_one_run_is_its_own_tip(desk: Desk) -> None:
     run_id = desk.make_run()
     assert desk.journal.runs.find(run_id, tip=True) == desk.journal.runs.find(run_id)
-
-
-# ------------------------------------------------------------------ pages
-
-
-def walk(desk: Desk, **query: object) -> list[RunId]:
-    found: list[RunId] = []
-    cursor = None
-    while True:
-        page = desk.journal.runs.list_runs(cursor=cursor, **query)  # type: ignore[arg-type]
-        found += [run.id for run in page.runs]
-        cursor = page.cursor
-        if cursor is None:
-            return found
-
-
-def test_runs_are_listed_newest_first(desk: Desk) -> None:
-    made = [desk.make_run() for _ in range(5)]
-    page = desk.journal.runs.list_runs()
-    assert [run.id for run in page.runs] == made[::-1]
-    assert page.cursor is None
-
-
-def test_no_runs_are_an_empty_page(desk: Desk) -> None:
-    page = desk.journal.runs.list_runs()
-    assert (page.runs, page.cursor) == ([], None)
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 6])
-def test_pages_together_are_the_whole_list(desk: Desk, limit: int) -> None:
-    made = [desk.make_run() for _ in range(5)]
-    assert walk(desk, limit=limit) == made[::-1]
-
-
-def test_a_page_has_at_most_its_limit(desk: Desk) -> None:
-    for _ in range(3):
-        desk.make_run()
-    assert len(desk.journal.runs.list_runs(limit=2).runs) == 2
-
-
-def test_a_run_started_between_two_pages_neither_repeats_nor_hides_one(desk: Desk) -> None:
-    made = [desk.make_run() for _ in range(4)]
-    first = desk.journal.runs.list_runs(limit=2)
-    desk.make_run()
-    second = desk.journal.runs.list_runs(limit=2, cursor=first.cursor)
-    assert [run.id for run in first.runs + second.runs] == made[::-1]
-    assert second.cursor is None
-
-
-def test_runs_are_filtered_by_namespace_workflow_and_states(desk: Desk, worker: WorkerId) -> None:
-    done = desk.end(worker, desk.fresh(worker)).run_id
-    waiting = desk.parked(worker).run_id
-    european = desk.make_run(namespace="eu")
-    other = desk.make_run(workflow="other")
-    assert walk(desk, namespace="eu") == [european]
-    assert walk(desk, namespace="default") == [other, waiting, done]
-    assert walk(desk, workflow="other") == [other]
-    assert walk(desk, states=[RunState.COMPLETED, RunState.SUSPENDED], limit=1) == [waiting, done]
-    assert walk(desk, states=[RunState.PENDING], workflow="order") == [european]
-    assert walk(desk) == [other, european, waiting, done]
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    ["", "x", "%%%", "ü", "a" * 5000, base64.urlsafe_b64encode(b"after:nonsense").decode(), "bnVsbA=="],
-)
-def test_a_forged_cursor_is_refused(desk: Desk, cursor: str) -> None:
-    desk.make_run()
-    with pytest.raises(ValueError, match="cursor"):
-        desk.journal.runs.list_runs(cursor=cursor)
 
 
 # ------------------------------------------------------------------ histories

@@ -10,6 +10,7 @@ from continuum.errors import JournalError
 from continuum.model.events import EventType
 from continuum.model.ids import WorkerId
 from continuum.model.runs import RunState
+from continuum.model.search import Query
 from tests.support.journals import Desk
 
 
@@ -123,7 +124,7 @@ def test_of_eight_concurrent_starts_under_one_key_exactly_one_starts(desk: Desk)
         answers = list(pool.map(start, range(8)))
     [winner] = [run_id for run_id, new in answers if new]
     assert {run_id for run_id, _ in answers} == {winner}
-    assert [run.id for run in desk.journal.runs.list_runs().runs] == [winner]
+    assert [run.id for run in desk.journal.runs.search(Query()).runs] == [winner]
 
 
 def test_concurrent_retries_of_one_start_make_one_run(desk: Desk) -> None:
@@ -145,7 +146,7 @@ def test_a_name_with_nul_is_refused_and_nothing_is_written(desk: Desk, field: st
     with pytest.raises(JournalError):
         desk.journal.runs.start(new)
     assert desk.journal.runs.find(new.id) is None
-    assert desk.journal.runs.list_runs().runs == []
+    assert desk.journal.runs.search(Query()).runs == []
 
 
 def test_a_payload_that_is_no_json_is_refused_and_nothing_is_written(desk: Desk) -> None:

@@ -40,6 +40,6 @@ def test_an_app_whose_schema_is_not_migrated_is_told_the_whole_command(
 ) -> None:
     options: dict[str, Any] = {"schema": schema}
     with Continuum(database_url, **options) as instance, pytest.raises(SchemaOutdated) as refused:
-        instance.list_runs()
+        instance.search()
     assert f"continuum migrate --schema {argument}`" in str(refused.value)
     assert f'in schema "{schema}"' in str(refused.value)

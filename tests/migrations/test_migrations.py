@@ -17,9 +17,14 @@ from continuum.errors import ConfigError, JournalUnavailable, SchemaOutdated
 from continuum.journal.open import migrate_database, open_journal
 from continuum.journal.postgres import migrate, tables
 from continuum.journal.postgres.migrate import current, pending, upgrade
+from continuum.model.leases import WorkflowVersion
+from continuum.model.runs import ParentLink
 from continuum.model.tasks import TaskRef
 from tests.support.audit import fetch
-from tests.support.journals import HOUR, Desk, order, row_locked, succeeded
+from tests.support.families import bear, child_of, claim_children, continued
+from tests.support.journals import HOUR, STARTED, Desk, order, row_locked, succeeded
+
+HEAD = "0004"
 
 
 @pytest.fixture
@@ -87,27 +92,27 @@ def test_migrating_creates_this_month_and_three_more(connection: Connection) -> 
 
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     assert pending(database_url) == []
-    assert upgrade(database_url) == current(database_url) == "0002"
+    assert upgrade(database_url) == current(database_url) == HEAD
 
 
 def test_an_empty_database_has_everything_pending(empty_database_url: str) -> None:
     assert current(empty_database_url) is None
-    assert pending(empty_database_url) == ["0001", "0002"]
-    assert migrate_database(empty_database_url) == "0002"
+    assert pending(empty_database_url) == ["0001", "0002", "0003", HEAD]
+    assert migrate_database(empty_database_url) == HEAD
     assert pending(empty_database_url) == []
 
 
 def test_several_may_migrate_at_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         reached = list(pool.map(lambda _: upgrade(empty_database_url), range(4)))
-    assert reached == ["0002"] * 4
+    assert reached == [HEAD] * 4
 
 
 @pytest.mark.parametrize("schema", ["tenant", "Tenant-B", 'odd "one"', "ünïcode", "percent %s"])
 def test_any_schema_can_be_migrated_beside_another(database_url: str, schema: str) -> None:
     assert current(database_url, schema) is None
-    assert upgrade(database_url, schema) == "0002"
-    assert current(database_url, schema) == "0002"
+    assert upgrade(database_url, schema) == HEAD
+    assert current(database_url, schema) == HEAD
     assert pending(database_url, schema) == []
     with closing(open_journal(database_url, schema=schema)) as journal:
         assert journal.check() is not None
@@ -150,10 +155,66 @@ def step_of_a_dispatched_task(url: str) -> None:
         desk.close()
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
-def test_this_release_works_on_the_tables_of_the_one_before(empty_database_url: str, revision: str) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
+def test_this_release_asks_for_the_migration_before_it_works_on_older_tables(
+    empty_database_url: str, revision: str
+) -> None:
+    """It needs the new columns, and says so at once: neither at its first commit, nor to a caller who starts a run."""
     assert upgrade(empty_database_url, revision=revision) == revision
+    assert "continuum migrate" in complaint(empty_database_url, SchemaOutdated)
+    with closing(open_journal(empty_database_url)) as journal, pytest.raises(SchemaOutdated, match="continuum migrate"):
+        journal.open_line()
+    assert upgrade(empty_database_url) == HEAD
     step_of_a_dispatched_task(empty_database_url)
+
+
+COLUMNS = """
+    select table_name, column_name, data_type, is_nullable, column_default from information_schema.columns
+    where table_schema = 'public' and starts_with(table_name, 'continuum_')
+"""
+
+
+def test_the_release_before_works_on_these_tables(empty_database_url: str) -> None:
+    """Its statements name columns, and those are as they were; what was added may be left out of an insert."""
+    upgrade(empty_database_url, revision="0003")
+    before = set(fetch(empty_database_url, COLUMNS))
+    upgrade(empty_database_url)
+    after = set(fetch(empty_database_url, COLUMNS))
+    assert before <= after
+    known = {table for table, *_ in before}
+    added = [column for column in after - before if column[0] in known]
+    assert added
+    assert all(nullable == "YES" or default is not None for *_, nullable, default in added)
+
+
+def test_what_an_early_release_has_left_is_taken_on(empty_database_url: str) -> None:
+    """Its runs have no parents, and its versions no contracts; whoever knows a contract fills it in."""
+    upgrade(empty_database_url, revision="0002")
+    run_id = "0190a6f0-0000-7000-8000-000000000001"
+    execute(
+        empty_database_url,
+        f"""
+        insert into continuum_runs (id, chain_id, namespace, workflow, version, version_hash, state, last_seq, wake_at)
+        values ('{run_id}', '{run_id}', 'default', 'order', 1, 'hash-1', 'pending', 1, now());
+        insert into continuum_events (run_id, seq, type, payload, at_us)
+        values ('{run_id}', 1, 'run_started', '{STARTED}', 1);
+        insert into continuum_workflow_versions (name, hash, version, source) values ('order', 'hash-1', 1, 'code');
+        """,
+    )
+    upgrade(empty_database_url)
+    with closing(open_journal(empty_database_url)) as journal:
+        desk = Desk(journal, wing="postgres", locked=partial(row_locked, empty_database_url))
+        worker = desk.make_worker()
+        run = desk.claim_one(worker)
+        assert (run.run_id, run.parent) == (run_id, None)
+        assert journal.runs.contract(run.run_id) is None
+        journal.workers.record_versions([WorkflowVersion("order", 1, "hash-1", "code", signals="[]")])
+        assert journal.runs.contract(run.run_id) == "[]"
+        run = bear(desk, worker, desk.began(worker, run), child_of(desk, run))
+        [child] = claim_children(desk, worker)
+        assert child.parent == ParentLink(run.run_id, 0)
+        assert continued(desk, worker, run).chain_id == run.chain_id
+        desk.close()
 
 
 def test_what_0002_drops_held_nothing_and_the_rest_of_a_task_stays(empty_database_url: str) -> None:
@@ -166,8 +227,9 @@ def test_what_0002_drops_held_nothing_and_the_rest_of_a_task_stays(empty_databas
     )
     kept = "select to_jsonb(t) - 'published_at' from continuum_tasks t"
     before = fetch(empty_database_url, kept)
-    assert upgrade(empty_database_url) == "0002"
+    assert upgrade(empty_database_url, revision="0002") == "0002"
     assert fetch(empty_database_url, kept) == before
+    upgrade(empty_database_url)
     step_of_a_dispatched_task(empty_database_url)
 
 
@@ -252,7 +314,7 @@ def test_the_owner_of_the_schema_needs_no_right_on_the_database(empty_database_u
             .set(username=role, password="test")
             .render_as_string(hide_password=False)
         )
-        assert upgrade(url, "app") == "0002"
+        assert upgrade(url, "app") == HEAD
     finally:
         execute(empty_database_url, f"drop owned by {role} cascade")
         execute(empty_database_url, f"drop role {role}")

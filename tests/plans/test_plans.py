@@ -12,26 +12,54 @@ from typing import Any
 
 import pytest
 
-from continuum.journal.postgres import claims, dispatches, history, look, reaper, runs, tasks, upkeep
+from continuum.journal.postgres import (
+    attributes,
+    claims,
+    dispatches,
+    history,
+    look,
+    reaper,
+    runs,
+    snapshots,
+    tasks,
+    terminations,
+    upkeep,
+    versions,
+)
 from continuum.journal.postgres.commit import commit_call
-from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
+from continuum.journal.postgres.commit_texts import (
+    COMMIT,
+    COMMIT_DOOMED,
+    COMMIT_FAMILY,
+    COMMIT_MAIL,
+    COMMIT_SINGLE,
+    COMMIT_STEP,
+)
 from continuum.journal.postgres.literals import ids, integers, text, texts, words
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import CommitRequest, StickRequest
-from continuum.model.decisions import Commit, Decision
+from continuum.model.decisions import Cascade, ChildOrder, Commit, Decision, Letter, Report, Successor
 from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.leases import Grant
 from continuum.model.policies import ActivityPolicy
-from continuum.model.runs import RunState
+from continuum.model.runs import ParentClose, RunState
 from continuum.model.tasks import TaskOrder
 from tests.plans.conftest import Planner
 
 # Read as a whole on purpose: they are short, or the reading stops at a limit.
 READ_AS_A_WHOLE = {"continuum_inbox_pkey", "continuum_inbox_oldest"}
 LOOSE = {"continuum_runs_owned", "continuum_tasks_claimed", "continuum_tasks_free"}
-TABLES = ("continuum_runs", "continuum_events", "continuum_tasks", "continuum_inbox")
+TABLES = (
+    "continuum_runs",
+    "continuum_events",
+    "continuum_tasks",
+    "continuum_inbox",
+    "continuum_attributes",
+    "continuum_workflow_versions",
+    "continuum_snapshots",
+)
 
 
 def made_id(name: str) -> str:
@@ -49,8 +77,9 @@ ONE = text(MINE[0])
 OTHER = WorkerId(made_id("worker2"))
 THEIRS = ids([made_id(f"run{number}") for number in range(30002, 30018, 2)])
 LOADED = ("'{order,other}'", "'{1,1}'")
+HASHES = "'{hash,another}'"  # half of the runs are pinned to other code than is loaded, which nobody has
 POLICY = ActivityPolicy()
-STICK = StickRequest(WORKER, Grant(RunId(MINE[0]), 1), "drift", timedelta(seconds=5))
+STICK = StickRequest(WORKER, Grant(RunId(MINE[0]), 1), "drift", timedelta(seconds=5), longest=timedelta(hours=1))
 
 
 def commit_call_of(runs: list[str], *, ended: bool = False, mail: bool = False, cancelled: bool = False) -> str:
@@ -82,7 +111,37 @@ def commit_call_of(runs: list[str], *, ended: bool = False, mail: bool = False, 
     return commit_call(CommitRequest(WORKER, commits), Payloads(None))
 
 
+def family_call(*, cascade: Cascade | None = None, continues: bool = False) -> str:
+    """Return the call of a commit of runs that order children, write letters and report, or go on in a successor."""
+    commits = []
+    for run_id in MINE:
+        last = EventType.RUN_CONTINUED if continues else EventType.VALUE_RECORDED
+        decision = Decision(
+            events=[Event(5, last, None if continues else 1, None, "1", 5)],
+            orders=[],
+            cancelled=[2] if continues else [],
+            state=RunState.CONTINUED if continues else RunState.SUSPENDED,
+            wake_at=None,
+            logs=[],
+            children=[
+                ChildOrder(RunId(made_id(f"{run_id}/{n}")), n, "order", 1, "hash1", "{}", ParentClose.CANCEL)
+                for n in range(5)
+            ],
+            letters=[
+                Letter(ChainId(made_id(f"run{number}")), EventType.SIGNAL_RECEIVED, "go", "1")
+                for number in range(30_001, 30_006)
+            ],
+            cascade=cascade,
+            attributes='{"region": "south"}',
+            successor=Successor(RunId(made_id(f"{run_id}/next")), "{}") if continues else None,
+        )
+        report = Report(RunId(made_id("run9")), 1, EventType.CHILD_COMPLETED, "1")
+        commits.append(Commit(RunId(run_id), ChainId(run_id), 1, 4, decision, consumed=(1, 2), report=report))
+    return commit_call(CommitRequest(WORKER, commits), Payloads(None))
+
+
 COMMIT_USES = {"continuum_runs_pkey", "continuum_tasks_pkey"}
+FAMILY_USES = COMMIT_USES | {"continuum_runs_tip", "continuum_runs_children", "continuum_attributes_pkey"}
 START = (text(made_id("new")), "'d'", "'wf'", "1", "'h'", "'{}'", "'{}'", "null")
 CASES: dict[str, tuple[Statement, str, set[str]]] = {
     "commit": (COMMIT, commit_call_of(MINE), COMMIT_USES),
@@ -91,34 +150,80 @@ CASES: dict[str, tuple[Statement, str, set[str]]] = {
     "commit of cancelled tasks": (COMMIT_DOOMED, commit_call_of(MINE, cancelled=True, mail=True), COMMIT_USES),
     "commit of one step": (COMMIT_STEP, commit_call_of(MINE[:1]), COMMIT_USES),
     "commit of one ending": (COMMIT_SINGLE, commit_call_of(MINE[:1], ended=True), COMMIT_USES),
+    "commit of children and letters": (COMMIT_FAMILY, family_call(), FAMILY_USES),
+    "commit with a cascade": (COMMIT_FAMILY, family_call(cascade=Cascade.CANCEL), FAMILY_USES),
+    "commit of successors": (COMMIT_FAMILY, family_call(cascade=Cascade.CLOSE, continues=True), FAMILY_USES),
     "claim": (
         claims.CLAIM,
-        claims.CLAIM.call(W, *LOADED, "8"),
-        {"continuum_runs_due", "continuum_runs_tip", "continuum_runs_pkey"},
+        claims.CLAIM.call(W, *LOADED, "8", HASHES),
+        {"continuum_runs_code", "continuum_runs_tip", "continuum_runs_pkey", "continuum_snapshots_pkey"},
     ),
     "regrant": (claims.REGRANT, claims.REGRANT.call(W, RUNS, integers([1] * 8)), {"continuum_runs_pkey"}),
-    "load": (claims.LOAD, claims.LOAD.call(W, RUNS, integers([1] * 8), "false"), {"continuum_runs_pkey"}),
+    "load": (
+        claims.LOAD,
+        claims.LOAD.call(W, RUNS, integers([1] * 8), "false", "true"),
+        {"continuum_runs_pkey", "continuum_snapshots_pkey"},
+    ),
+    "find a snapshot": (snapshots.FIND_SNAPSHOT, snapshots.FIND_SNAPSHOT.call(ONE), {"continuum_snapshots_pkey"}),
+    "save a snapshot": (
+        snapshots.SAVE_SNAPSHOT,
+        snapshots.SAVE_SNAPSHOT.call(ONE, "4", "1", "'{}'"),
+        {"continuum_runs_pkey"},
+    ),
     "mail": (look.MAIL, look.MAIL.call(W, "100"), {"continuum_runs_tip"}),
     "look": (
         look.LOOK,
-        look.LOOK.call(W, "100", *LOADED, "'{queue1}'", "'{}'"),
-        {"continuum_runs_owned", "continuum_runs_due", "continuum_runs_tip", "continuum_tasks_free"},
+        look.LOOK.call(W, "100", *LOADED, "'{queue1}'", "'{}'", HASHES),
+        {"continuum_runs_owned", "continuum_runs_code", "continuum_runs_tip", "continuum_tasks_free"},
     ),
-    "look for any queue": (look.LOOK, look.LOOK.call(W, "100", *LOADED, "null", "'{}'"), {"continuum_tasks_free"}),
+    "look for any queue": (
+        look.LOOK,
+        look.LOOK.call(W, "100", *LOADED, "null", "'{}'", HASHES),
+        {"continuum_tasks_free"},
+    ),
     "look for tasks of executors": (
         look.LOOK,
-        look.LOOK.call(W, "100", *LOADED, "'{}'", "'{celery,other}'"),
+        look.LOOK.call(W, "100", *LOADED, "'{}'", "'{celery,other}'", HASHES),
         {"continuum_tasks_due", "continuum_tasks_expiring", "continuum_tasks_claimed"},
     ),
     "inspect": (claims.INSPECT, claims.INSPECT.call(RUNS), {"continuum_runs_pkey"}),
     "release": (claims.RELEASE, claims.RELEASE.call(W, RUNS, integers([1] * 8)), {"continuum_runs_pkey"}),
     "stick": (claims.STICK, claims.stick_call(STICK), {"continuum_runs_pkey"}),
+    "revive": (versions.REVIVE, versions.REVIVE.call(*LOADED, "100"), {"continuum_runs_stuck", "continuum_runs_pkey"}),
     "start": (runs.START, runs.START.call(*START), set()),
     "start with a key": (runs.START_KEYED, runs.START_KEYED.call(*START, "'key'"), {"continuum_runs_pkey"}),
     "post": (
         runs.POST,
         runs.POST.call(ONE, "null", "'signal_received'", "'go'", "'1'", "'id'"),
         {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
+    "contract": (
+        runs.CONTRACT,
+        runs.CONTRACT.call(ONE, "null"),
+        {"continuum_runs_pkey", "continuum_runs_tip", "continuum_workflow_versions_pkey"},
+    ),
+    "lock of a tip": (
+        terminations.LOCK_TIP,
+        terminations.LOCK_TIP.call(ONE, "null"),
+        {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
+    "merge of attributes": (
+        attributes.MERGE,
+        attributes.MERGE.call(ONE, "null", "'{}'"),
+        {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
+    "first merge of attributes": (
+        attributes.FIRST_MERGE,
+        attributes.FIRST_MERGE.call(ONE, "null", "'{}'"),
+        {"continuum_runs_pkey", "continuum_runs_tip"},
+    ),
+    "tip": (attributes.TIP, attributes.TIP.call(ONE, "null"), {"continuum_runs_pkey", "continuum_runs_tip"}),
+    "published": (attributes.PUBLISHED, attributes.PUBLISHED.call(ONE), set()),
+    "known": (terminations.KNOWN, terminations.KNOWN.call(ONE, "null"), {"continuum_runs_pkey"}),
+    "terminate": (
+        terminations.TERMINATE,
+        terminations.TERMINATE.call(ONE, "'{}'", "'{}'"),
+        {"continuum_runs_pkey", "continuum_runs_children", "continuum_tasks_pkey", "continuum_workflow_versions_pkey"},
     ),
     "outcomes": (
         history.OUTCOMES,
@@ -259,7 +364,7 @@ def test_the_work_of_a_statement_does_not_grow_with_the_tables(planner: Planner,
 
 
 def test_events_of_a_claim_are_read_in_order_by_their_key(planner: Planner) -> None:
-    plan = planner.plan(claims.CLAIM, claims.CLAIM.call(W, *LOADED, "8"))
+    plan = planner.plan(claims.CLAIM, claims.CLAIM.call(W, *LOADED, "8", HASHES))
     of_events = [node for node in scans(plan) if node["Relation Name"].startswith("continuum_events")]
     assert of_events
     assert all("run_id" in node["Index Cond"] for node in of_events)

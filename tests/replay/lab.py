@@ -8,13 +8,15 @@ from typing import Any
 
 import msgspec
 
-from continuum.model.codec import decode, encode
+from continuum.model.codec import decode, encode, encode_arguments
 from continuum.model.decisions import Decision, LogLine
 from continuum.model.events import COMMANDS, Event, EventType
 from continuum.model.failures import Failure
 from continuum.model.policies import ActivityPolicy
-from continuum.model.runs import Started
+from continuum.model.runs import ParentClose, Started
+from continuum.model.snapshots import decode_snapshot, encode_snapshot
 from continuum.replay.effects.activity import ActivityFuture, schedule
+from continuum.replay.effects.child import ChildHandle, start
 from continuum.replay.execution import Entry, Execution, RunInfo
 
 POLICY = ActivityPolicy()
@@ -31,15 +33,44 @@ def act(name: str, *args: Any, key: str | None = None) -> ActivityFuture[Any]:
     )
 
 
+def kid(
+    name: str,
+    *args: Any,
+    key: str | None = None,
+    close: str = "cancel",
+    attributes: str | None = None,
+    decode: Callable[[str], Any] = decode,
+) -> ChildHandle[Any]:
+    """Start a child as `start_child` does, without declaring a workflow."""
+    return start(
+        name,
+        encode(list(args)),
+        version=1,
+        version_hash="hash of " + name,
+        decode=decode,
+        key=key,
+        on_parent_close=ParentClose(close),
+        attributes=attributes,
+    )
+
+
 def entry_of(function: Callable[..., Any]) -> Entry:
     def decode_input(payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(decode(payload)), {}
 
-    return Entry("lab", 1, "hash", function, decode_input, lambda value: encode(value, where="result"))
+    return Entry(
+        "lab",
+        1,
+        "hash",
+        function,
+        decode_input,
+        lambda value: encode(value, where="result"),
+        encode_input=lambda args, kwargs: encode_arguments(args, kwargs, where="input"),
+    )
 
 
-def started(*args: Any, seed: str = SEED) -> Event:
-    text = Started(msgspec.Raw(encode(list(args)).encode()), seed).encode()
+def started(*args: Any, seed: str = SEED, **more: Any) -> Event:
+    text = Started(msgspec.Raw(encode(list(args)).encode()), seed, **more).encode()
     return Event(1, EventType.RUN_STARTED, None, "lab", text, BEGAN_AT)
 
 
@@ -53,6 +84,16 @@ def loaded(history: Sequence[Event]) -> list[Event]:
         )  # type: ignore[arg-type]
         for e in history
     ]
+
+
+def refolded(history: Sequence[Event], through: int) -> list[Event]:
+    """Return the history as it is loaded when a snapshot holds its first ``through`` events (0: there is none)."""
+    events = loaded(history)
+    if not through:
+        return events
+    folded = decode_snapshot(encode_snapshot(events[:through]))
+    assert folded == events[:through]
+    return [*folded, *events[through:]]
 
 
 class Lab:
@@ -111,6 +152,22 @@ class Lab:
     def fail(self, command: int, failure: Failure | None = None, **options: Any) -> Decision | None:
         failure = failure or Failure("ValueError", "no", attempts=3)
         return self.deliver(EventType.ACTIVITY_FAILED, command, "a", failure.encode(), **options)
+
+    def child_done(self, command: int, value: Any = None, **options: Any) -> Decision | None:
+        return self.deliver(EventType.CHILD_COMPLETED, command, "c", encode(value), **options)
+
+    def child_failed(self, command: int, failure: Failure | None = None, **options: Any) -> Decision | None:
+        failure = failure or Failure("ValueError", "no")
+        return self.deliver(EventType.CHILD_FAILED, command, "c", failure.encode(), **options)
+
+    def child_cancelled(self, command: int, failure: Failure | None = None, **options: Any) -> Decision | None:
+        payload = None if failure is None else failure.encode()
+        return self.deliver(EventType.CHILD_CANCELLED, command, "c", payload, **options)
+
+    def terminate(self, failure: Failure | None = None, *, decide: bool = True) -> Decision | None:
+        self.clock += 1_000
+        self.execution.terminate((failure or Failure("Terminated", "by hand")).encode(), self.clock)
+        return self.decide() if decide else None
 
     def fire(self, command: int | None = None, **options: Any) -> Decision | None:
         """Let a timer fire; the next one due if none is named."""
@@ -184,15 +241,21 @@ class Lab:
     # -- replaying
 
     def replays(self, function: Callable[..., Any] | None = None) -> None:
-        """Assert that the history, and every prefix of it cut between turns, replays to what was decided."""
+        """Assert that the history, and every prefix of it cut between turns, replays to what was decided.
+
+        Each with and without the inline rule, from its events and from a snapshot of some of them.
+        """
         for inline in (True, False):
             for cut in self.cuts():
-                again = replay(function or self.function, self.history[:cut], inline=inline)
-                assert again.events == [], (cut, inline, again.events)
-                assert again.orders == []
-                assert again.cancelled == []
-                assert again.logs == []
-                assert (again.state, again.wake_at) == self._standing(cut), (cut, inline)
+                for through in (0, 1 + cut * 2 // 3):
+                    history = refolded(self.history[:cut], through)
+                    again = replay(function or self.function, history, inline=inline)
+                    assert again.events == [], (cut, inline, again.events)
+                    assert again.orders == []
+                    assert again.cancelled == []
+                    assert again.logs == []
+                    assert not again.reaches_out, (cut, inline, again)
+                    assert (again.state, again.wake_at) == self._standing(cut), (cut, inline, through)
 
     def cuts(self) -> list[int]:
         cuts, at = [], self.base

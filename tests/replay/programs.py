@@ -9,24 +9,32 @@ from typing import Any
 from continuum.errors import ActivityError
 from continuum.model.events import Event, EventType
 from continuum.model.failures import Failure, FailureKind
+from continuum.replay.effects.attributes import publish, set_attributes
+from continuum.replay.effects.continue_as_new import continue_as_new
 from continuum.replay.effects.log import log
 from continuum.replay.effects.patch import patched
+from continuum.replay.effects.saga import saga
 from continuum.replay.effects.signal import wait_signal, wait_until
 from continuum.replay.effects.values import now, random, side_effect, uuid4
 from continuum.replay.execution import Execution
-from tests.replay.lab import RUN, Lab, act, commands_of, entry_of, loaded
+from tests.replay.lab import RUN, Lab, act, commands_of, entry_of, kid, loaded
+from tests.support.undoing import Undoes
 
 DEEPEST = 3
 
 
-def program(seed: int, trace: list[Any]) -> Callable[..., Any]:
-    """Return a workflow that is a function of its seed, and tells in `trace` what it did, in order."""
+def program(seed: int, trace: list[Any], *, families: bool = False) -> Callable[..., Any]:
+    """Return a workflow that is a function of its seed, and tells in `trace` what it did, in order.
+
+    :param families: whether it also starts children, and does what a run can do to them.
+    """
     dice = chance.Random(seed)
 
     async def main() -> int:
         lock, flag, semaphore = asyncio.Lock(), asyncio.Event(), asyncio.Semaphore(2)
         state: list[int] = []
         pool: list[Any] = []
+        kids: list[Any] = []
         loop = asyncio.get_running_loop()
 
         async def outcome_of(awaitable: Any, tag: str) -> None:
@@ -41,7 +49,10 @@ def program(seed: int, trace: list[Any]) -> Callable[..., Any]:
                 t = f"{tag}.{k}"
                 trace.append(t)
                 try:
-                    await step(dice.randint(0, 29 if depth < DEEPEST else 17), depth, t)
+                    if families and dice.random() < 0.4:
+                        await family_step(dice.randint(0, 14 if depth < DEEPEST else 9), depth, t)
+                    else:
+                        await step(dice.randint(0, 29 if depth < DEEPEST else 17), depth, t)
                 except asyncio.CancelledError:
                     trace.append(t + " cancelled")
                     if dice.random() < 0.4:
@@ -140,6 +151,53 @@ def program(seed: int, trace: list[Any]) -> Callable[..., Any]:
                 finally:
                     await outcome_of(act(t + "undo"), t)
 
+        def born(t: str) -> Any:
+            child = kid(t, close=dice.choice(["cancel", "terminate", "abandon"]), key=dice.choice([None, t]))
+            trace.append(child.id)
+            kids.append(child)
+            pool.append(child)
+            return child
+
+        async def family_step(what: int, depth: int, t: str) -> None:
+            if what <= 2:
+                await outcome_of(born(t), t)
+            elif what == 3:
+                born(t)
+            elif what == 4 and kids:
+                trace.append(dice.choice(kids).request_cancel())
+            elif what == 5 and kids:
+                trace.append(dice.choice(kids).cancel())
+            elif what == 6 and kids:
+                dice.choice(kids).signal("s", t)
+            elif what == 7:
+                set_attributes({dice.choice("ab"): t})
+                publish("at", t)
+            elif what == 8 and dice.random() < 0.3:
+                try:
+                    continue_as_new(t)
+                except RuntimeError:
+                    trace.append(t + " no main task")
+            elif what == 9:
+                async with asyncio.timeout(dice.choice([0, 1, 50])):
+                    await outcome_of(born(t), t)
+            elif what == 10:
+                await asyncio.gather(born(t), act(t), block(depth + 1, t + "k"), return_exceptions=dice.random() < 0.5)
+            elif what == 11:
+                async with asyncio.TaskGroup() as group:
+                    for i in range(2):
+                        group.create_task(born(f"{t}K{i}"))
+            elif what == 12:
+                done, _ = await asyncio.wait([born(t), act(t)], return_when=asyncio.FIRST_COMPLETED)
+                trace.append(len(done))
+            elif what >= 13:
+                async with saga(parallel=dice.random() < 0.5) as undo:
+                    try:
+                        await outcome_of(born(t + "u").compensate(Undoes(t + "undo child")), t)
+                        pool.append(act(t + "u").compensate(Undoes(t + "undo")))
+                        await block(depth + 1, t + "S")
+                    finally:
+                        trace.append((t, undo.outcome is None))
+
         for part in range(dice.randint(1, 4)):
             try:
                 await block(0, f"m{part}")
@@ -153,11 +211,11 @@ def program(seed: int, trace: list[Any]) -> Callable[..., Any]:
     return main
 
 
-def live(seed: int, *, most: int = 250) -> tuple[Lab, list[Any]]:
+def live(seed: int, *, most: int = 250, families: bool = False) -> tuple[Lab, list[Any]]:
     """Run a program in a random world: any open command may complete next, in turns of any length."""
     dice = chance.Random(seed * 7 + 1)
     trace: list[Any] = []
-    lab = Lab(program(seed, trace), inline=False)
+    lab = Lab(program(seed, trace, families=families), inline=False)
     lab.deliver(EventType.RUN_BEGAN, None, None, None, decide=dice.random() < 0.8)
     cancelled = False
     for _ in range(most):
@@ -172,6 +230,14 @@ def live(seed: int, *, most: int = 250) -> tuple[Lab, list[Any]]:
         elif roll < 0.12 and not cancelled:
             cancelled = True
             lab.cancel(**options)
+        elif families and execution._loop.children and dice.random() < 0.5:
+            command = dice.choice(sorted(execution._loop.children))
+            if roll < 0.7:
+                lab.child_done(command, roll, **options)
+            elif roll < 0.85:
+                lab.child_failed(command, Failure("E", "no"), **options)
+            else:
+                lab.child_cancelled(command, Failure("T", "no") if roll < 0.95 else None, **options)
         elif execution.open_activities and (roll < 0.75 or not timers):
             command = dice.choice(sorted(execution.open_activities))
             if roll < 0.2:
@@ -187,22 +253,25 @@ def live(seed: int, *, most: int = 250) -> tuple[Lab, list[Any]]:
     return lab, trace
 
 
-def again(seed: int, history: list[Event], *, inline: bool) -> tuple[list[Any], list[Any], Any]:
+def again(seed: int, history: list[Event], *, inline: bool, families: bool = False) -> tuple[list[Any], list[Any], Any]:
     """Replay; return the trace, what the run would add to its history, and how it stands."""
     trace: list[Any] = []
-    execution = Execution(entry=entry_of(program(seed, trace)), run=RUN, inline=inline)
+    execution = Execution(entry=entry_of(program(seed, trace, families=families)), run=RUN, inline=inline)
     try:
         execution.replay(loaded(history))
         decision = execution.decide()
+        assert not decision.reaches_out, decision
         return list(trace), decision.events, (decision.state, decision.wake_at)
     finally:
         execution.evict()
 
 
-def continued(seed: int, history: list[Event], cut: int, *, inline: bool) -> tuple[list[Any], list[Any]]:
+def continued(
+    seed: int, history: list[Event], cut: int, *, inline: bool, families: bool = False
+) -> tuple[list[Any], list[Any]]:
     """Replay up to a cut, then deliver what the history goes on with; return the trace and the commands."""
     trace: list[Any] = []
-    lab = Lab(program(seed, trace), history=history[:cut], inline=inline)
+    lab = Lab(program(seed, trace, families=families), history=history[:cut], inline=inline)
     rest = [e for e in history[cut:] if e.type in COMPLETIONS_TEXT]
     for event in rest:
         lab.clock = event.at - 1_000
@@ -218,4 +287,7 @@ COMPLETIONS_TEXT = {
     EventType.TIMER_FIRED,
     EventType.SIGNAL_RECEIVED,
     EventType.CANCEL_REQUESTED,
+    EventType.CHILD_COMPLETED,
+    EventType.CHILD_FAILED,
+    EventType.CHILD_CANCELLED,
 }

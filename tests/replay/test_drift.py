@@ -288,6 +288,12 @@ def test_a_history_of_a_newer_loop_is_refused(history):
         replay(recorded, broken(history, 0, payload=text))
 
 
+def test_an_event_that_only_a_newer_release_knows_is_not_passed_over(history):
+    for inline in (True, False):
+        with pytest.raises(ReplayDriftError, match=r"newer release .* does not know 'moon_rose', seq 2"):
+            replay(recorded, broken(history, 1, type="moon_rose"), inline=inline)
+
+
 # -- faults cannot be caught
 
 

@@ -13,13 +13,17 @@ import hashlib, json, random, sys
 junk = [bytearray(random.randrange(1, 4000)) for _ in range(random.randrange(1, 3000))]
 random.shuffle(junk); del junk[: len(junk) // 2]
 from tests.replay.programs import live
+from tests.replay.sagas import drive
 from tests.replay.test_processes import sets
 from tests.replay.lab import Lab
 out = []
-for seed in range(40):
-    lab, trace = live(seed)
+for seed in range(80):
+    lab, trace = live(seed, families=seed >= 40)
     out.append([[str(e.type), e.command, e.name, e.payload, e.at] for e in lab.history if e.type != "run_failed"])
     out.append(list(trace)); lab.close()
+for seed in range(40):
+    lab = drive(seed, cancel=seed % 3 == 0)
+    out.append([[str(e.type), e.command, e.payload] for e in lab.history if e.type != "run_failed"])
 out.append(Lab(sets).run(7).result)
 print(json.dumps([hashlib.sha256(json.dumps(out).encode()).hexdigest(), out[-1]]))
 """

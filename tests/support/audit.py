@@ -9,7 +9,27 @@ from continuum.model.events import COMMANDS, TERMINAL, EventType
 
 __all__ = ["audit", "fetch"]
 
-FINISHING = (EventType.ACTIVITY_COMPLETED, EventType.ACTIVITY_FAILED, EventType.TIMER_FIRED)
+FINISHING = (
+    EventType.ACTIVITY_COMPLETED,
+    EventType.ACTIVITY_FAILED,
+    EventType.TIMER_FIRED,
+    EventType.CHILD_COMPLETED,
+    EventType.CHILD_FAILED,
+    EventType.CHILD_CANCELLED,
+)
+# By the order of the columns: the same as what follows from the events.
+_CHILDREN_ROWS = """
+    select parent_id::text, parent_command, id::text from continuum_runs
+    where parent_id is not null and continued_from is null order by 1, 2, 3
+"""
+_CHILDREN_EVENTS = """
+    select run_id::text, command, payload->>'id' from continuum_events where type = 'child_started' order by 1, 2, 3
+"""
+_CHAINS = """
+    select chain_id::text, count(*), count(*) filter (where is_tip), count(distinct continued_from),
+           count(*) filter (where state = 'continued')
+    from continuum_runs group by 1
+"""
 
 
 def fetch(url: str, query: str, *args: Any) -> list[tuple[Any, ...]]:
@@ -44,6 +64,11 @@ def audit(url: str, *, max_attempts: int = 6, ledger: bool = True) -> None:
         outcomes = Counter(command for _, kind, command in history if kind in FINISHING)
         twice = [command for command, count in outcomes.items() if count > 1]
         assert not twice, f"{run_id}: commands {twice} completed more than once: {history}"
+    # Each child that was ordered is there, and nobody else's is.
+    assert fetch(url, _CHILDREN_ROWS) == fetch(url, _CHILDREN_EVENTS)
+    for chain_id, length, tips, successors, continued in fetch(url, _CHAINS):
+        found = (tips, successors, continued)
+        assert found == (1, length - 1, length - 1), f"chain {chain_id} of {length} runs: {found}"
     assert fetch(url, "select * from continuum_tasks") == []
     assert fetch(url, "select * from continuum_inbox") == []
     if ledger:

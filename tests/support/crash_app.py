@@ -12,7 +12,19 @@ from datetime import timedelta
 import psycopg2
 from sqlalchemy import Connection, text
 
-from continuum import Continuum, Retry, activity, current_attempt, side_effect, wait_signal, workflow
+from continuum import (
+    ActivityFailed,
+    Continuum,
+    Retry,
+    activity,
+    continue_as_new,
+    current_attempt,
+    saga,
+    side_effect,
+    start_child,
+    wait_signal,
+    workflow,
+)
 
 URL = os.environ.get("CONTINUUM_DATABASE_URL")
 TTL = float(os.environ.get("CRASH_APP_TTL", "2"))
@@ -91,6 +103,27 @@ def slow(item: str, seconds: float) -> str:
     return item
 
 
+@activity(name="crash.fails", retry=1)
+def fails(item: str) -> None:
+    raise ValueError(f"no {item}")
+
+
+@activity(name="crash.unstep", retry=Retry(max_attempts=5, base=timedelta(milliseconds=20)))
+def unstep(item: str) -> str:
+    write_ledger("unstep", item)
+    return item
+
+
+@activity(name="crash.unbooked", transactional=True, retry=Retry(max_attempts=6, base=timedelta(milliseconds=20)))
+def unbooked(item: str, *, connection: Connection) -> None:
+    """Its row and its result commit together, too."""
+    connection.execute(text("insert into bookings (run_id, item) values (:run, :item)"), _row(f"not {item}"))
+
+
+def _row(item: str) -> dict[str, str]:
+    return {"run": str(current_attempt().run_id), "item": item}
+
+
 @workflow(name="crash.flow", version=1)
 async def flow(tag: str) -> list[str]:
     """Sequential and parallel activities, a retry, a timer, a value, a signal."""
@@ -117,3 +150,49 @@ async def steps(tag: str, count: int) -> int:
     for number in range(count):
         await step(f"{tag}:{number}")
     return count
+
+
+@workflow(name="crash.folded", version=1, snapshots=4)
+async def folded(tag: str, count: int) -> int:
+    """Steps, with a snapshot every few events."""
+    return await steps.function(tag, count)
+
+
+@workflow(name="crash.family", version=1)
+async def family(tag: str, width: int) -> int:
+    """Children that each do two steps, all at once."""
+    return sum(await asyncio.gather(*(start_child(steps, f"{tag}/{n}", 2, key=f"{n}") for n in range(width))))
+
+
+@workflow(name="crash.chain", version=1)
+async def chain(tag: str, left: int, done: int = 0) -> int:
+    """One step in each run of the chain."""
+    await step(f"{tag}:{left}")
+    if left > 1:
+        continue_as_new(tag, left - 1, done + 1)
+    return done + 1
+
+
+@workflow(name="crash.trip", version=1)
+async def trip(tag: str, count: int, waits: bool) -> list[str]:
+    """A booking, steps side by side, and then a failure, or a wait for a cancel; all of it is undone."""
+    try:
+        async with saga() as undo:
+            await booked(f"{tag}:b").compensate(unbooked, f"{tag}:b")
+            items = [f"{tag}:{number}" for number in range(count)]
+            await asyncio.gather(*(step(item).compensate(unstep, item) for item in items))
+            if waits:
+                await wait_signal("never")
+            await fails(tag)
+    except ActivityFailed:
+        assert undo.outcome is not None
+        return [f"{done.activity} {done.command}" for done in undo.outcome.undone]
+    return []
+
+
+@workflow(name="crash.tree", version=1)
+async def tree(depth: int, width: int) -> None:
+    """Wait at every leaf."""
+    if depth == 0:
+        await wait_signal("never")
+    await asyncio.gather(*(start_child(tree, depth - 1, width) for _ in range(width)))

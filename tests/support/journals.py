@@ -64,6 +64,7 @@ FAILURE = Failure("ValueError", "no", attempts=1)
 HOUR_US = 3_600_000_000
 WAIT_SECONDS = 20.0
 WORKFLOW = "order"
+REACH = ("children", "letters", "cascade", "attributes", "successor")  # what a decision asks for of other runs
 
 
 def event(
@@ -119,13 +120,14 @@ def commit_of(
 ) -> Commit:
     """Return a commit of these events on what the claim loaded, under the claim's token."""
     first = run.last_seq + 1
+    reach = {name: rest.pop(name) for name in REACH if name in rest}
     numbered = [msgspec.structs.replace(item, seq=first + index) for index, item in enumerate(events)]
     return Commit(
         run_id=run.run_id,
         chain_id=run.chain_id,
         token=rest.pop("token", run.token),
         seen=rest.pop("seen", run.last_seq),
-        decision=Decision(numbered, list(orders), list(cancelled), state, wake_at, []),
+        decision=Decision(numbered, list(orders), list(cancelled), state, wake_at, [], **reach),
         claimed=frozenset(claimed),
         finished=tuple(finished),
         consumed=tuple(consumed),

@@ -11,10 +11,11 @@ from continuum.journal.memory.task_rows import TaskRow
 from continuum.journal.memory.tasks import MemoryTasks
 from continuum.journal.memory.turns import Turns
 from continuum.journal.memory.workers import MemoryWorkers
-from continuum.journal.requests import ClaimReply, ClaimRequest, RegrantRequest
+from continuum.journal.requests import ClaimReply, ClaimRequest, CommitReply, CommitRequest, RegrantRequest
 from continuum.model.decisions import Commit
 from continuum.model.ids import WorkerId
 from continuum.model.tasks import ClaimedTask, TaskOutcome, TaskRef, TaskState
+from tests.support.protocol_family_mutants import broken_families, broken_runs
 
 __all__ = ["JournalRule", "broken_journal"]
 
@@ -50,6 +51,15 @@ def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJour
     seen: set[WorkerId] = set()
 
     class BrokenTurns(Turns):
+        families_type = broken_families(broken)
+
+        def commit(self, request: CommitRequest) -> CommitReply:
+            reply = super().commit(request)
+            for commit in request.commits:
+                if commit.run_id not in reply.written:
+                    self._families.reach_of_refused(self._store.runs[commit.run_id], commit)
+            return reply
+
         def may_write(self, run: RunRow, worker: WorkerId, commit: Commit) -> bool:
             return self.is_granted(run, worker, commit.token) and (
                 run.last_seq == commit.seen or JournalRule.LAST_SEQ in broken
@@ -139,6 +149,7 @@ def broken_journal(broken: frozenset[str], now: Callable[[], int]) -> MemoryJour
             return super().held(worker)
 
     class BrokenJournal(MemoryJournal):
+        runs_type = broken_runs(broken)
         turns_type = BrokenTurns
         tasks_type = BrokenTasks
         workers_type = BrokenWorkers

@@ -21,7 +21,9 @@ class Wing:
     begin_post: Callable[[NewMessage], Callable[[], object]]  # in a transaction; call the answer to commit
     now_us: Callable[[], int]
     pass_time: Callable[[int], object]
+    count: Callable[[], tuple[int, int]]  # runs, messages
     age_tasks: Callable[[timedelta], None]  # moves all times of task rows into the past
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -31,7 +33,9 @@ class Faults:
     crashes: int = 2
     losses: int = 3
     expiries: int = 2
-    locks: int = 2
+    locks: int = 4
     requeues: int = 1
     drains: int = 1
     forks: int = 1
+    cancels: int = 1
+    terminations: int = 1

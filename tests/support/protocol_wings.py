@@ -5,6 +5,7 @@ from functools import partial
 
 import psycopg2
 
+from continuum.errors import RunTerminal
 from continuum.journal.memory import MemoryJournal
 from continuum.journal.protocol import Journal
 from continuum.model.messages import NewMessage
@@ -35,7 +36,12 @@ def memory_wing(make: Callable[[Callable[[], int]], MemoryJournal]) -> Wing:
     def begin_post(message: NewMessage) -> Callable[[], object]:
         return lambda: journal.runs.post(message)
 
-    return Wing(journal, journal.locked, begin_post, clock.now, clock.pass_until, partial(age_in_memory, journal))
+    def count() -> tuple[int, int]:
+        return len(journal._store.runs), sum(len(box) for box in journal._store.inbox.values())
+
+    return Wing(
+        journal, journal.locked, begin_post, clock.now, clock.pass_until, count, partial(age_in_memory, journal)
+    )
 
 
 def postgres_wing(journal: Journal, url: str) -> Wing:
@@ -43,13 +49,27 @@ def postgres_wing(journal: Journal, url: str) -> Wing:
 
     def begin_post(message: NewMessage) -> Callable[[], object]:
         connection = psycopg2.connect(url)
-        journal.runs.post(message, connection=connection)
+        try:
+            journal.runs.post(message, connection=connection)
+        except RunTerminal:
+            connection.rollback()
+            connection.close()
+            raise
 
         def commit() -> None:
             connection.commit()
             connection.close()
 
         return commit
+
+    counting = psycopg2.connect(url)
+    counting.autocommit = True
+
+    def count() -> tuple[int, int]:
+        with counting.cursor() as cursor:
+            cursor.execute("select (select count(*) from continuum_runs), (select count(*) from continuum_inbox)")
+            [(runs, messages)] = cursor.fetchall()
+            return runs, messages
 
     def database_us() -> int:
         return round(journal.check().timestamp() * 1_000_000)
@@ -60,5 +80,7 @@ def postgres_wing(journal: Journal, url: str) -> Wing:
         begin_post,
         journal.clock.now_us,
         lambda at: eventually(lambda: min(database_us(), journal.clock.now_us()) > at, interval=0.001),
+        count,
         partial(age_in_postgres, url),
+        counting.close,
     )

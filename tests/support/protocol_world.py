@@ -7,10 +7,9 @@ grant, which attempt is executed.
 
 import uuid
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from random import Random
-from typing import Any
 
 import msgspec
 
@@ -23,20 +22,22 @@ from continuum.model.ids import RunId, WorkerId, new_run_id
 from continuum.model.leases import WorkerInfo
 from continuum.model.messages import NewMessage
 from continuum.model.policies import ActivityPolicy, Retry
-from continuum.model.runs import NewRun
+from continuum.model.runs import NewRun, Run, Started
 from continuum.model.tasks import ClaimedTask, TaskOrder, TaskOutcome
 from tests.support.protocol_celery import CELERY, Celery
 from tests.support.protocol_dispatcher import Action, Dispatcher, Flight
+from tests.support.protocol_families import Outside, judge_forest, read_runs
 from tests.support.protocol_judge import WAIT_SECONDS, Judge
 from tests.support.protocol_program import Violation
 from tests.support.protocol_setting import Faults, Wing
+from tests.support.protocol_specs import TIMER_US, Spec, random_spec
 
 __all__ = ["World"]
 
 TTL = timedelta(hours=1)
 DEAD = timedelta(seconds=-1)
-TIMER_US = 4_000
-FAIR_ROUNDS = 40
+FAIR_ROUNDS = 80
+FAMILIES = 0.5  # of the schedules: runs have children, continue as new, are asked to cancel and terminated
 EXTERNAL = 0.5  # of the schedules: activities of every other command are executed by an external executor
 
 
@@ -44,7 +45,14 @@ class World:
     """One schedule."""
 
     def __init__(
-        self, wing: Wing, seed: int, *, broken: Iterable[str] = (), runs: int = 0, external: bool = False
+        self,
+        wing: Wing,
+        seed: int,
+        *,
+        broken: Iterable[str] = (),
+        runs: int = 0,
+        external: bool | None = None,
+        families: bool | None = None,
     ) -> None:
         self.random, self.seed, self.wing, self.journal = Random(seed), seed, wing, wing.journal
         self.broken = frozenset(broken)
@@ -55,19 +63,22 @@ class World:
         self.loaded = ((self.workflow, 1),)
         self.faults = Faults()
         self.attempts = self.random.choice((2, 20, 20))
-        self.external = self.random.random() < EXTERNAL or external
+        self.external = self.random.random() < EXTERNAL if external is None else external
+        self.families = self.random.random() < FAMILIES if families is None else families
+        self.outside = Outside()
+        self.faults.cancels, self.faults.terminations = self.random.choice(((0, 0), (1, 0), (0, 1)))
         self.ghosts: list[Flight] = []
         self.zombies: list[tuple[WorkerId, ClaimedTask]] = []
         self.crashed: list[WorkerId] = []
         self.alive: set[WorkerId] = set()
         self.locks: dict[RunId, ExitStack] = {}
-        self.runs: dict[RunId, dict[str, Any]] = {}
+        self.runs: dict[RunId, Spec] = {}
         self.unsent: list[NewMessage] = []
         self.unsaved: list[tuple[NewMessage, Callable[[], object]]] = []
         self.sent: list[NewMessage] = []
         for number in range(runs or self.random.choice((1, 1, 2))):
             self._start_run(number)
-        self.judge = Judge(wing.journal, self.runs)
+        self.judge = Judge(wing, self.runs, self.outside)
         self.dispatchers = [Dispatcher(self, "A"), Dispatcher(self, "B")]
         self.elsewhere = self.register()
         self.job: ClaimedTask | None = None
@@ -79,18 +90,15 @@ class World:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _start_run(self, number: int) -> None:
-        spec = {
-            "signals": self.random.choice((0, 1, 2, 2)),
-            "timer_us": TIMER_US if self.random.random() < 0.5 else None,
-        }
+        spec = random_spec(self.random, family=self.families)
         # The time of a run id is real, the rest comes from the seed: schedules of one seed are alike.
         run_id = RunId(new_run_id(self.now_us() + number * 1000)[:15] + self._uuid()[15:])
-        started = msgspec.json.encode({"input": [spec], "seed": "0"}).decode()
+        started = Started(msgspec.Raw(msgspec.json.encode([spec])), "0").encode()
         self.journal.runs.start(
             NewRun(id=run_id, namespace="n", workflow=self.workflow, version=1, version_hash="h", started=started)
         )
         self.runs[run_id] = spec
-        for signal in range(spec["signals"]):
+        for signal in range(spec.signals):
             delivery = f"d{signal}" if self.random.random() < 0.5 else None
             self.unsent.append(NewMessage(run_id, EventType.SIGNAL_RECEIVED, "s", f'"{signal}"', delivery_id=delivery))
 
@@ -115,7 +123,7 @@ class World:
 
     def execute(self, flight: Flight, line: Line) -> Reply:
         """Let the journal execute a request, watched."""
-        before = self.judge.inspect() if self.watched else {}
+        before = self.judge.before(flight.request) if self.watched else {}
         line.send(flight.request)
         reply = line.wait(WAIT_SECONDS)
         assert reply is not None, f"no answer to {flight.request}"
@@ -204,8 +212,17 @@ class World:
         if self.ghosts:
             found.append(("ghost vanishes", lambda: self.ghosts.pop(0), 1))
         if faults.locks and not self.locks:
-            run_id = self.random.choice(list(self.runs))
-            found.append(("row is LOCKED", lambda: self._spend("locks", lambda: self._lock(run_id)), 2))
+            # Rather a run that is about to be written, or nobody would notice.
+            flights = [one.flight for one in self.dispatchers if one.flight is not None and not one.flight.landed]
+            likely = [run_id for flight in flights for run_id in flight.digests]
+            run_id = self.random.choice(likely or self.judge.run_ids)
+            found.append(
+                ("row is LOCKED", lambda: self._spend("locks", lambda: self._lock(run_id)), 9 if likely else 1)
+            )
+        if self.families and faults.cancels:
+            found.append(("a run is asked to CANCEL", lambda: self._spend("cancels", self.cancel_any), 1))
+        if self.families and faults.terminations and not self.locks:
+            found.append(("a run is TERMINATED", lambda: self._spend("terminations", self.terminate_any), 1))
         return found
 
     def _spend(self, fault: str, act: Callable[[], object]) -> None:
@@ -230,11 +247,15 @@ class World:
 
     def _begin_signal(self) -> None:
         message = self.unsent.pop(0)
-        self.unsaved.append((message, self.wing.begin_post(message)))
+        # Whose chain has ended takes no signal; the caller is told.
+        with suppress(RunTerminal):
+            self.unsaved.append((message, self.wing.begin_post(message)))
 
     def _commit_signal(self, signal: tuple[NewMessage, Callable[[], object]]) -> None:
         self.unsaved.remove(signal)
-        signal[1]()
+        with suppress(RunTerminal):
+            signal[1]()
+            self.outside.signals.setdefault(signal[0].run_id, []).append(str(signal[0].payload))
         if signal[0].delivery_id is not None:
             self.sent.append(signal[0])
 
@@ -245,6 +266,29 @@ class World:
             return
         if again is not PostResult.DUPLICATE:
             raise Violation("a delivery id was delivered twice")
+
+    def cancel_any(self) -> None:
+        """Ask some run to cancel."""
+        self._cancel(self._any_run())
+
+    def _cancel(self, run: Run) -> None:
+        with suppress(RunTerminal):
+            self.journal.runs.post(NewMessage(run.id, EventType.CANCEL_REQUESTED, None, None))
+            self.outside.cancelled.add(run.chain_id)
+
+    def _any_run(self) -> Run:
+        if not self.watched:
+            return self.random.choice(read_runs(self.journal, self.workflow))
+        run = self.journal.runs.find(self.random.choice(self.judge.run_ids))
+        assert run is not None
+        return run
+
+    def terminate_any(self) -> None:
+        """Terminate some run."""
+        run = self._any_run()
+        with suppress(RunTerminal):
+            self.journal.runs.terminate(run.id, namespace=None, reason="enough")
+            self.outside.terminated.add(run.chain_id)
 
     def _pass_time(self) -> None:
         self.wing.pass_time(self.now_us() + TIMER_US)
@@ -304,21 +348,29 @@ class World:
         self.log.append("--- the faults stop")
         for run_id in list(self.locks):
             self._unlock(run_id)
+        self.cancel_doomed()
         for _ in range(FAIR_ROUNDS):
-            if self._ended():
+            if self.ended():
                 break
             self._fair_round()
         else:
             raise Violation(f"stuck: {self.judge.plight()}")
         while self.unsaved:
             self._commit_signal(self.unsaved[0])
-        for run_id in self.runs:
-            self.judge.ended(run_id, self.runs[run_id]["signals"])
-        if self.journal.upkeep.discard_dead_mail():
+        if self.journal.upkeep.discard_dead_mail() and not self.families:
             raise Violation("mail was left over")
+        judge_forest(self.journal, self.workflow, self.runs, self.outside)
 
-    def _ended(self) -> bool:
-        return len(self.journal.runs.outcomes(list(self.runs))) == len(self.runs)
+    def cancel_doomed(self) -> None:
+        """Ask the runs to cancel that may wait for what does not happen otherwise."""
+        for run_id in [run_id for run_id, spec in self.runs.items() if spec.doomed]:
+            run = self.journal.runs.find(run_id)
+            assert run is not None
+            self._cancel(run)
+
+    def ended(self) -> bool:
+        """Whether all runs have."""
+        return all(run.ended for run in read_runs(self.journal, self.workflow))
 
     def _fair_round(self) -> None:
         while self.unsent:
@@ -380,7 +432,8 @@ class World:
         for run_id in list(self.locks):
             self._unlock(run_id)
         for _, commit in self.unsaved:
-            commit()
+            with suppress(RunTerminal):
+                commit()
         for one in self.dispatchers:
             one.line.close()
         self.judge.close()

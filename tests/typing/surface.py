@@ -9,10 +9,13 @@ from typing import Any, assert_type
 
 from continuum.declare.activities import Activity, activity
 from continuum.declare.attempts import Attempt, current_attempt
+from continuum.declare.children import start_child
 from continuum.declare.signals import Signal
 from continuum.declare.workflows import Workflow, workflow
 from continuum.model.policies import Retry
 from continuum.replay.effects.activity import ActivityFuture
+from continuum.replay.effects.saga import compensate, compensate_all, saga
+from continuum.replay.outcomes import Compensated, Rollback
 
 
 @dataclass
@@ -60,11 +63,36 @@ activity.from_celery(SendTask(), name="other")  # type: ignore[call-overload]
 review = Signal("review", str)
 anything = Signal("anything")
 maybe = Signal[str | None]("maybe", str | None)
+price_of = Signal("price_of", str, reply=Decimal)
+
+
+@workflow(signals=[review, "stop", price_of])
+async def clerk() -> Decimal:
+    request = await price_of.receive(timeout=3)
+    assert_type(request.value, str)
+    request.answer(Decimal(1))
+    request.answer("dear")  # type: ignore[arg-type]
+    await review.receive()  # type: ignore[attr-defined]
+    assert_type(await price_of.wait(), str)
+    return Decimal(0)
 
 
 @workflow
 async def bare(n: int) -> str:
     return str(n)
+
+
+@workflow
+async def sends() -> None:
+    child = start_child(bare, 1)
+    child.signal(review, "fine")
+    child.signal(price_of, "tea")
+    child.signal(maybe)
+    child.signal(anything, 5)
+    child.signal("review", 5)
+    child.signal("review")
+    child.signal(review, 5)  # type: ignore[misc]
+    child.signal(review)  # type: ignore[arg-type]
 
 
 @workflow(version=2, retention=timedelta(days=1))
@@ -85,6 +113,21 @@ async def order_flow(order_id: str) -> Payment:
     assert_type(await send(order_id, copies=2), bool)
     assert_type(await fetch(order_id), list[str])
     assert_type(send.options(priority=3)(order_id), ActivityFuture[bool])
+
+    assert_type(await charge(order_id, Decimal(1)).compensate(refund, order_id, reason="late"), Payment)
+    assert_type(charge(order_id, Decimal(1)).compensate(ship, order_id), ActivityFuture[Payment])
+    async with saga(parallel=True) as undo:
+        undo.add(refund, order_id)
+        call = ship(order_id).compensate(refund.options(queue="bulk"), order_id)
+        assert_type(await asyncio.gather(call, ship(order_id)), tuple[str, str])
+    assert_type(undo.outcome, Rollback | None)
+    rollback = await compensate_all(parallel=True)
+    assert_type(rollback.failed, tuple[Compensated, ...])
+    await compensate(call)
+    charge(order_id, Decimal(1)).compensate(refund)  # type: ignore[call-arg]
+    charge(order_id, Decimal(1)).compensate(refund, 3)  # type: ignore[arg-type]
+    charge(order_id, Decimal(1)).compensate(bare, 3)  # type: ignore[arg-type]
+    undo.add(refund, 3)  # type: ignore[arg-type]
 
     send(3)  # type: ignore[arg-type]
     fetch()  # type: ignore[call-arg]

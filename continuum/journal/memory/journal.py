@@ -7,9 +7,11 @@ from datetime import datetime
 from typing import ClassVar
 
 from continuum.errors import ConfigError, JournalUnavailable
+from continuum.journal.folding import Snapshots
 from continuum.journal.memory.lines import MemoryEars, MemoryLine
 from continuum.journal.memory.rows import moment
 from continuum.journal.memory.runs import MemoryRuns
+from continuum.journal.memory.snapshots import MemorySnapshots
 from continuum.journal.memory.store import Store, StoreClock
 from continuum.journal.memory.tasks import MemoryTasks
 from continuum.journal.memory.turns import Turns
@@ -19,6 +21,7 @@ from continuum.journal.protocol import Runs, Tasks, Upkeep, Workers
 from continuum.journal.requests import Hint, HintKind
 from continuum.model.clock import DatabaseClock
 from continuum.model.ids import RunId
+from continuum.model.tasks import TaskState
 
 __all__ = ["MemoryJournal"]
 
@@ -36,6 +39,7 @@ class MemoryJournal:
     Transactional activities run, but their ``connection`` is None.
     """
 
+    runs_type: ClassVar[type[MemoryRuns]] = MemoryRuns
     turns_type: ClassVar[type[Turns]] = Turns
     tasks_type: ClassVar[type[MemoryTasks]] = MemoryTasks
     workers_type: ClassVar[type[MemoryWorkers]] = MemoryWorkers
@@ -44,10 +48,11 @@ class MemoryJournal:
         self._store = _store_for(name, now)
         self.name = name
         self.clock: DatabaseClock = StoreClock(self._store.now)
-        self.runs: Runs = MemoryRuns(self._store)
+        self.runs: Runs = self.runs_type(self._store)
         self.tasks: Tasks = self.tasks_type(self._store)
         self.workers: Workers = self.workers_type(self._store)
         self.upkeep: Upkeep = MemoryUpkeep(self._store)
+        self.snapshots: Snapshots = MemorySnapshots(self._store)
         self._turns = self.turns_type(self._store)
         self._open: list[MemoryLine | MemoryEars] = []
         self._closed = False
@@ -61,6 +66,15 @@ class MemoryJournal:
     def check(self) -> datetime:
         """Return the store's time."""
         return moment(self._store.now())
+
+    def next_due(self) -> int | None:
+        """Return when, later than now, the next run or free task comes due: where a clock may be set to. µs."""
+        store = self._store
+        with store.lock:
+            now = store.now()
+            runs = (run.wake_at for run in store.timed.values())
+            tasks = (row.available_at for row in store.all_tasks() if row.state == TaskState.AVAILABLE)
+            return min((at for at in (*runs, *tasks) if at is not None and at > now), default=None)
 
     def open_line(self) -> MemoryLine:
         """Return a new line."""

@@ -1,6 +1,7 @@
 """Here live the rows of the memory wing's tables, its descriptors, and the rules of what a column accepts."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -9,9 +10,9 @@ import msgspec
 from continuum.errors import JournalError
 from continuum.journal.requests import Hint, HintKind
 from continuum.model.ids import ChainId, RunId, WorkerId
-from continuum.model.runs import ENDED, Run, RunState
+from continuum.model.runs import ENDED, ParentClose, Run, RunState
 
-__all__ = ["EarsRow", "Pipe", "RunRow", "WorkerRow", "check_json", "check_text", "micros", "moment"]
+__all__ = ["EarsRow", "Pipe", "RunRow", "WorkerRow", "check_json", "check_text", "micros", "moment", "read_attributes"]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +46,38 @@ def check_json(what: str, payload: str | None) -> None:
 
 
 _validate = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def read_attributes(what: str, payload: str) -> dict[str, Any]:
+    """Return attributes; refuse what a ``jsonb`` column would refuse, and what is no object."""
+    check_json(what, payload)
+    try:
+        attributes = _read_object(payload)
+    except msgspec.ValidationError as error:
+        message = f"{what} are no JSON object: {payload[:80]!r}"
+        raise JournalError(message) from error
+    # Unlike payloads they are values, and a value cannot hold NUL.
+    for text in _texts(attributes):
+        check_text(what, text)
+    return attributes
+
+
+_read_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, item in value.items():
+                yield key
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case _:
+            pass
 
 
 def moment(at: int) -> datetime:
@@ -115,11 +148,17 @@ class RunRow(msgspec.Struct, kw_only=True):
     completed_at: int | None = None
     retention_until: int | None = None
     stuck_reason: str | None = None
+    stuck_since: int | None = None
     cancel_requested_at: int | None = None
     owner: WorkerId | None = None
     token: int = 0
     grants: int = 0
     is_tip: bool = True
+    parent_id: RunId | None = None
+    parent_chain_id: ChainId | None = None
+    parent_command: int | None = None
+    parent_close: ParentClose | None = None
+    continued_from: RunId | None = None
 
     @property
     def ended(self) -> bool:
@@ -143,6 +182,7 @@ class RunRow(msgspec.Struct, kw_only=True):
             wake_at=_optional_moment(self.wake_at),
             retention_until=_optional_moment(self.retention_until),
             stuck_reason=self.stuck_reason,
+            stuck_since=_optional_moment(self.stuck_since),
             cancel_requested_at=_optional_moment(self.cancel_requested_at),
             idempotency_key=self.idempotency_key,
             trace_context=self.trace_context,
@@ -150,8 +190,11 @@ class RunRow(msgspec.Struct, kw_only=True):
             lease_token=self.token,
             grants=self.grants,
             is_tip=self.is_tip,
-            parent_id=None,
-            continued_from=None,
+            parent_id=self.parent_id,
+            parent_chain_id=self.parent_chain_id,
+            parent_command=self.parent_command,
+            parent_close=self.parent_close,
+            continued_from=self.continued_from,
             attributes=dict(self.attributes),
         )
 
@@ -164,7 +207,8 @@ class WorkerRow(msgspec.Struct):
     pid: int
     started_at: int
     expires_at: int
-    turns: bool
+    workflows: tuple[str, ...]
+    version_hashes: tuple[str, ...]
 
 
 class EarsRow(msgspec.Struct):

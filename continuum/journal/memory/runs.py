@@ -1,32 +1,35 @@
 """Here lives what clients ask of the memory wing."""
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import msgspec
+from typing import Any, ClassVar
 
 from continuum.errors import RunNotFound, RunTerminal
-from continuum.journal.memory.rows import RunRow, check_json, check_text
+from continuum.journal.memory.families import Families, Told
+from continuum.journal.memory.patches import find_patches
+from continuum.journal.memory.rows import RunRow, check_json, check_text, read_attributes
+from continuum.journal.memory.search import find_page
 from continuum.journal.memory.store import Store, refuse_connection
 from continuum.journal.protocol import PostResult, RunPage
+from continuum.model.decisions import Cascade, Report
 from continuum.model.events import TERMINAL, Event, EventType
-from continuum.model.failures import Failure, FailureKind
-from continuum.model.ids import ChainId, RunId, parse_run_id
+from continuum.model.failures import terminated
+from continuum.model.ids import ChainId, RunId
 from continuum.model.messages import MESSAGE_KINDS, NewMessage
+from continuum.model.patches import PatchUse
 from continuum.model.runs import NewRun, Run, RunState
+from continuum.model.search import Query
 
 __all__ = ["MemoryRuns"]
-
-_CURSOR_PREFIX = b"after:"
 
 
 class MemoryRuns:
     """``Journal.runs``."""
 
+    families_type: ClassVar[type[Families]] = Families
+
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._families = self.families_type(store)
 
     def start(self, run: NewRun, *, connection: Any = None) -> tuple[RunId, bool]:
         """Write a run, once per run id and once per idempotency key."""
@@ -34,7 +37,7 @@ class MemoryRuns:
         for what in ("namespace", "workflow", "version_hash", "idempotency_key", "trace_context"):
             check_text(f"the run's {what}", getattr(run, what))
         check_json("run_started", run.started)
-        attributes = {} if run.attributes is None else _read_attributes(run.attributes)
+        attributes = {} if run.attributes is None else read_attributes("the run's attributes", run.attributes)
         store = self._store
         with store.lock:
             if run.id in store.runs:
@@ -62,10 +65,7 @@ class MemoryRuns:
             idempotency_key=run.idempotency_key,
             trace_context=run.trace_context,
         )
-        store.runs[row.id] = row
-        store.tips[row.chain_id] = row
-        store.events[row.id] = [Event(1, EventType.RUN_STARTED, None, None, run.started, now)]
-        store.wake(row, now)
+        store.insert(row, run.started)
 
     def post(self, message: NewMessage, *, connection: Any = None) -> PostResult:
         """Put a message into the inbox of the run's chain."""
@@ -82,7 +82,7 @@ class MemoryRuns:
                 if delivery in store.delivery_ids:
                     return PostResult.DUPLICATE
                 store.delivery_ids.add(delivery)
-            store.post(tip, message.kind, name=message.name, payload=message.payload)
+            store.post(tip.chain_id, message.kind, name=message.name, payload=message.payload)
             return PostResult.DELIVERED
 
     def terminate(self, run_id: RunId, *, namespace: str | None, reason: str) -> RunId:
@@ -91,10 +91,12 @@ class MemoryRuns:
         store = self._store
         with store.lock:
             tip, now = self._living_tip(run_id, namespace), store.now()
-            why = Failure("Terminated", reason, kind=FailureKind.CANCELLED).encode()
+            why = terminated(reason).encode()
+            self._families.tell([*self._report(tip, why), *self._families.cascade(tip, Cascade.CLOSE)])
             tip.last_seq += 1
             store.events[tip.id].append(Event(tip.last_seq, EventType.RUN_TERMINATED, None, None, why, now))
-            tip.state, tip.completed_at, tip.stuck_reason = RunState.TERMINATED, now, None
+            tip.state, tip.completed_at = RunState.TERMINATED, now
+            tip.stuck_reason = tip.stuck_since = None
             version = store.versions.get((tip.workflow, tip.version_hash))
             retention_us = None if version is None else version.retention_us
             tip.retention_until = None if retention_us is None else now + retention_us
@@ -104,6 +106,19 @@ class MemoryRuns:
             store.tasks.pop(tip.id, None)
             return tip.id
 
+    def _report(self, run: RunRow, why: str) -> Iterator[Told]:
+        link = self._families.link_of(run)
+        if link is not None:
+            yield from self._families.report(Report(link.run_id, link.command, EventType.CHILD_CANCELLED, why))
+
+    def contract(self, run_id: RunId, *, namespace: str | None = None, connection: Any = None) -> str | None:
+        """Return the contract of the signals of the tip of the run's chain."""
+        refuse_connection(connection)
+        with self._store.lock:
+            tip = self._tip(run_id, namespace)
+            version = self._store.versions.get((tip.workflow, tip.version_hash))
+            return None if version is None else version.signals
+
     def find(self, run_id: RunId, *, namespace: str | None = None, tip: bool = False) -> Run | None:
         """Return the run, or the tip of its chain."""
         with self._store.lock:
@@ -112,29 +127,39 @@ class MemoryRuns:
                 return None
             return (self._store.tips[row.chain_id] if tip else row).seen()
 
-    def list_runs(
-        self,
-        *,
-        namespace: str | None = None,
-        states: Sequence[RunState] = (),
-        workflow: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return runs by falling id, that is, newest first."""
-        before = None if cursor is None else _read_cursor(cursor)
+    def search(self, query: Query) -> RunPage:
+        """Return a page of runs."""
         with self._store.lock:
-            found = [
-                row
-                for row in self._store.runs.values()
-                if (before is None or row.id < before)
-                and (namespace is None or row.namespace == namespace)
-                and (not states or row.state in states)
-                and (workflow is None or row.workflow == workflow)
-            ]
-            found.sort(key=lambda row: row.id, reverse=True)
-            page = [row.seen() for row in found[:limit]]
-        return RunPage(page, _write_cursor(page[-1].id) if page and len(found) > limit else None)
+            return RunPage(*find_page((row.seen() for row in self._store.runs.values()), query))
+
+    def set_attributes(self, run_id: RunId, attributes: str, *, namespace: str | None = None) -> None:
+        """Merge attributes into those of the tip of the run's chain."""
+        merged = read_attributes("the attributes", attributes)
+        with self._store.lock:
+            tip = self._tip(run_id, namespace)
+            tip.attributes = {**tip.attributes, **merged}
+
+    def published(self, run_id: RunId, *, namespace: str | None = None) -> Mapping[str, Event]:
+        """Return what the tip of the run's chain published last, by name."""
+        with self._store.lock:
+            events = self._store.events[self._tip(run_id, namespace).id]
+            return {event.name or "": event for event in events if event.type == EventType.VALUE_PUBLISHED}
+
+    def descendants(self, run_id: RunId, *, namespace: str | None = None, limit: int) -> Sequence[Run]:
+        """Return the tips of the chains below the run's chain, parents first."""
+        found: list[Run] = []
+        with self._store.lock:
+            parents: set[ChainId | None] = {self._tip(run_id, namespace).chain_id}
+            while parents and len(found) < limit:
+                below = [row for row in self._store.tips.values() if row.parent_chain_id in parents]
+                parents = {row.chain_id for row in below}
+                found += [row.seen() for row in sorted(below, key=lambda row: row.id)]
+        return found[:limit]
+
+    def patches(self) -> Sequence[PatchUse]:
+        """Return the open runs, counted, by what they have answered to ``patched``."""
+        with self._store.lock:
+            return find_patches(self._store)
 
     def history(self, run_id: RunId, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return events of a run; none of a run that does not exist."""
@@ -158,53 +183,17 @@ class MemoryRuns:
         row = self._store.runs.get(run_id)
         return row if row is not None and (namespace is None or row.namespace == namespace) else None
 
-    def _living_tip(self, run_id: RunId, namespace: str | None) -> RunRow:
+    def _tip(self, run_id: RunId, namespace: str | None) -> RunRow:
         row = self._find(run_id, namespace)
         if row is None:
             place = "" if namespace is None else f" in namespace {namespace!r}"
             message = f"there is no run {run_id}{place}"
             raise RunNotFound(message, run_id=run_id)
-        tip = self._store.tips[row.chain_id]
+        return self._store.tips[row.chain_id]
+
+    def _living_tip(self, run_id: RunId, namespace: str | None) -> RunRow:
+        tip = self._tip(run_id, namespace)
         if tip.ended:
             message = f"run {tip.id} has ended ({tip.state}); nothing can be sent to it any more"
             raise RunTerminal(message, run_id=tip.id, state=str(tip.state))
         return tip
-
-
-def _read_attributes(payload: str) -> dict[str, Any]:
-    check_json("the run's attributes", payload)
-    attributes: dict[str, Any] = msgspec.json.decode(payload)
-    # Unlike payloads they are values (``jsonb``), and a value cannot hold NUL.
-    for text in _texts(attributes):
-        check_text("an attribute", text)
-    return attributes
-
-
-def _texts(value: object) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for key, item in value.items():
-                yield key
-                yield from _texts(item)
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case _:
-            pass
-
-
-def _write_cursor(run_id: RunId) -> str:
-    return base64.urlsafe_b64encode(_CURSOR_PREFIX + run_id.encode()).decode()
-
-
-def _read_cursor(cursor: str) -> RunId:
-    try:
-        text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-        if not text.startswith(_CURSOR_PREFIX):
-            raise ValueError(cursor)  # noqa: TRY301 - all forgeries get the same answer
-        return parse_run_id(text.removeprefix(_CURSOR_PREFIX).decode())
-    except (ValueError, binascii.Error) as error:
-        message = f"{cursor[:80]!r} is not a cursor of list_runs"
-        raise ValueError(message) from error

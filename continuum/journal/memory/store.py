@@ -19,6 +19,7 @@ from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.leases import WorkflowVersion
 from continuum.model.messages import Message
+from continuum.model.snapshots import Snapshot
 from continuum.model.tasks import TaskState
 
 __all__ = ["Store", "StoreClock", "refuse_connection"]
@@ -55,6 +56,7 @@ class Store:
         self.runs: dict[RunId, RunRow] = {}
         self.events: dict[RunId, list[Event]] = {}
         self.tips: dict[ChainId, RunRow] = {}
+        self.children: dict[ChainId, set[ChainId]] = {}
         self.inbox: dict[ChainId, dict[int, Message]] = {}
         self.tasks: dict[RunId, dict[int, TaskRow]] = {}
         self.workers: dict[WorkerId, WorkerRow] = {}
@@ -62,6 +64,8 @@ class Store:
         self.ingress_keys: dict[tuple[str, str, str], RunId] = {}
         self.results: dict[tuple[str, str], str] = {}
         self.versions: dict[tuple[str, str], WorkflowVersion] = {}
+        self.first_seen: dict[tuple[str, str], int] = {}
+        self.snapshots: dict[RunId, Snapshot] = {}
         self.ears: list[EarsRow] = []
         # What an index of Postgres would find: runs that may be due, and runs by owner.
         self.timed: dict[RunId, RunRow] = {}
@@ -69,6 +73,12 @@ class Store:
         # Rows that a test holds locked: whoever would skip a locked row skips them.
         self.locked: set[RunId] = set()
         self._messages = 0
+
+    def insert(self, run: RunRow, started: str) -> None:
+        """Insert a run that is due, the tip of its chain, with its first event."""
+        self.runs[run.id] = self.tips[run.chain_id] = run
+        self.events[run.id] = [Event(1, EventType.RUN_STARTED, None, None, started, run.created_at)]
+        self.wake(run, run.created_at)
 
     def wake(self, run: RunRow, at: int | None) -> None:
         """Write ``wake_at``."""
@@ -91,7 +101,7 @@ class Store:
 
     def post(
         self,
-        run: RunRow,
+        chain_id: ChainId,
         kind: EventType,
         *,
         only: RunId | None = None,
@@ -99,10 +109,10 @@ class Store:
         name: str | None = None,
         payload: str | None = None,
     ) -> None:
-        """Put a message into the inbox of the run's chain."""
+        """Put a message into the inbox of a chain."""
         self._messages += 1
-        message = Message(self._messages, run.chain_id, only, kind, command, name, payload)
-        self.inbox.setdefault(run.chain_id, {})[message.id] = message
+        message = Message(self._messages, chain_id, only, kind, command, name, payload)
+        self.inbox.setdefault(chain_id, {})[message.id] = message
 
     def mail(self, chain_id: ChainId) -> list[Message]:
         """Return a chain's mail, oldest first."""
@@ -148,7 +158,7 @@ class Store:
     def end_task(self, row: TaskRow, kind: EventType, payload: str | None) -> None:
         """Delete a task row and tell its run how it ended."""
         run = self.runs[row.run_id]
-        self.post(run, kind, only=run.id, command=row.order.command, payload=payload)
+        self.post(run.chain_id, kind, only=run.id, command=row.order.command, payload=payload)
         self.drop_task(row.run_id, row.order.command)
 
     def all_tasks(self) -> Iterator[TaskRow]:

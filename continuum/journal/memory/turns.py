@@ -5,9 +5,12 @@ same and stand in small methods of their own, so that the tests can take one awa
 """
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import ClassVar, assert_never
 
+from continuum.journal.memory.codes import Codes, backoff_of
+from continuum.journal.memory.families import Families, check_reach
 from continuum.journal.memory.rows import RunRow, check_json, check_text
+from continuum.journal.memory.snapshots import load_history
 from continuum.journal.memory.store import Store
 from continuum.journal.memory.task_rows import LOCAL, TaskRow
 from continuum.journal.requests import (
@@ -38,15 +41,15 @@ from continuum.model.runs import ENDED, RunState
 
 __all__ = ["Turns"]
 
-_MICROSECONDS = 1_000_000
-_Loaded = frozenset[tuple[str, int]]
-
 
 class Turns:
     """Executes requests against a store."""
 
+    families_type: ClassVar[type[Families]] = Families
+
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._families = self.families_type(store)
 
     def execute(self, request: Request) -> Reply:
         """Execute one request as a whole, or raise and write nothing."""
@@ -87,16 +90,21 @@ class Turns:
             raise ValueError(message)
         for commit in request.commits:
             _check_commit(commit)
-        written = []
+        good = []
         for commit in request.commits:
             run = self._store.runs.get(commit.run_id)
             if run is None or self._is_locked(run, commit):
                 continue
             if not self.may_write(run, request.worker, commit) or not self.holds_tasks(request.worker, commit):
                 continue
+            good.append((run, commit))
+        self._families.check_new(commit for _, commit in good)
+        # As in one statement: what was true before it is what decides who is told.
+        told = [one for run, commit in good for one in self._families.tells(run, commit)]
+        for run, commit in good:
             self._write(run, request, commit)
-            written.append(run.id)
-        return CommitReply(frozenset(written))
+        self._families.tell(told)
+        return CommitReply(frozenset(run.id for run, _ in good))
 
     def _is_locked(self, run: RunRow, commit: Commit) -> bool:
         if run.id in self._store.locked:
@@ -125,7 +133,8 @@ class Turns:
         store, decision, now = self._store, commit.decision, self._store.now()
         store.events[run.id].extend(decision.events)
         run.last_seq += len(decision.events)
-        run.state, run.grants, run.stuck_reason = decision.state, 0, None
+        run.state, run.grants = decision.state, 0
+        run.stuck_reason = run.stuck_since = None
         run.started_at = now if run.started_at is None else run.started_at
         if commit.adopted_hash is not None:
             run.version_hash = commit.adopted_hash
@@ -149,6 +158,8 @@ class Turns:
             store.add_task(row)
         if decision.state in ENDED:
             self._end(run, commit.retention_us, now)
+        if decision.reaches_out:
+            self._families.write(run, commit, now)
 
     def _end(self, run: RunRow, retention_us: int | None, now: int) -> None:
         run.token += 1
@@ -164,7 +175,7 @@ class Turns:
         """Take free runs that have something to do."""
         if not self.may_claim(request.worker):
             return ClaimReply([])
-        store, can, limit = self._store, frozenset(request.workflows), request.limit
+        store, can, limit = self._store, self.codes_of(request), request.limit
         due = sorted(self._due(can), key=lambda run: run.wake_at or 0)[:limit]
         picked = {run.id: run for run in due}
         for run in self._with_mail(can):
@@ -184,13 +195,17 @@ class Turns:
         """Whether the worker lives; a dead one's claims would never be swept."""
         return self._store.is_alive(worker)
 
-    def _due(self, can: _Loaded) -> Iterable[RunRow]:
+    def codes_of(self, request: ClaimRequest | LookRequest) -> Codes:
+        """Return which code's runs the asking worker may take now."""
+        return Codes(self._store, request.workflows, request.hashes)
+
+    def _due(self, can: Codes) -> Iterable[RunRow]:
         now = self._store.now()
         for run in self._store.timed.values():
             if run.wake_at is not None and run.wake_at <= now and self._is_free(run, can):
                 yield run
 
-    def _with_mail(self, can: _Loaded) -> Iterable[RunRow]:
+    def _with_mail(self, can: Codes) -> Iterable[RunRow]:
         now = self._store.now()
         for chain_id in self._store.inbox:
             run = self._store.tips.get(chain_id)
@@ -201,14 +216,8 @@ class Turns:
                 continue
             yield run
 
-    def _is_free(self, run: RunRow, can: _Loaded) -> bool:
-        return (
-            run.owner is None
-            and run.is_tip
-            and (run.workflow, run.version) in can
-            and not run.ended
-            and run.id not in self._store.locked
-        )
+    def _is_free(self, run: RunRow, can: Codes) -> bool:
+        return run.owner is None and run.is_tip and not run.ended and run.id not in self._store.locked and can.take(run)
 
     def regrant(self, request: RegrantRequest) -> ClaimReply:
         """Raise the tokens of runs that are still the worker's, and load them."""
@@ -225,6 +234,7 @@ class Turns:
         return run if run is not None and self.is_granted(run, worker, grant.token) else None
 
     def _load(self, run: RunRow) -> ClaimedRun:
+        events, folded = load_history(self._store, run.id)
         return ClaimedRun(
             run_id=run.id,
             chain_id=run.chain_id,
@@ -236,8 +246,10 @@ class Turns:
             last_seq=run.last_seq,
             grants=run.grants,
             wake_at=run.wake_at,
-            events=list(self._store.events[run.id]),
+            events=events,
             mail=self._store.mail(run.chain_id),
+            parent=self._families.link_of(run),
+            folded=folded,
         )
 
     def release(self, request: ReleaseRequest) -> ReleaseReply:
@@ -261,8 +273,11 @@ class Turns:
         run = self._mine(request.worker, request.grant)
         if run is None:
             return ReleaseReply(frozenset())
+        now = self._store.now()
+        if run.state != RunState.STUCK or run.stuck_since is None:
+            run.stuck_since = now
         run.state, run.stuck_reason, run.grants = RunState.STUCK, request.reason, request.grants
-        self._store.wake(run, self._store.now() + int(request.backoff.total_seconds() * _MICROSECONDS))
+        self._store.wake(run, now + backoff_of(self._store, run, request))
         self.give_back(run)
         return ReleaseReply(frozenset((run.id,)))
 
@@ -275,7 +290,7 @@ class Turns:
 
     def look(self, request: LookRequest) -> LookReply:
         """Look at everything a hint could have been about."""
-        store, now, can, limit = self._store, self._store.now(), frozenset(request.workflows), request.limit
+        store, now, can, limit = self._store, self._store.now(), self.codes_of(request), request.limit
         mine = [
             run
             for run in store.owned.get(request.worker, {}).values()
@@ -319,3 +334,4 @@ def _check_commit(commit: Commit) -> None:
         check_text(f"the activity of {where}", order.activity)
         check_text(f"the idempotency key of {where}", order.idempotency_key)
         check_json(f"the arguments of {where}", order.arguments)
+    check_reach(commit)

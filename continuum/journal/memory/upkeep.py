@@ -29,7 +29,10 @@ class MemoryUpkeep:
         store = self._store
         with store.lock:
             dead = [
-                message for chain_id in store.inbox if store.tips[chain_id].ended for message in store.mail(chain_id)
+                message
+                for chain_id in store.inbox
+                if (tip := store.tips.get(chain_id)) is not None and tip.ended
+                for message in store.mail(chain_id)
             ][:limit]
             for message in dead:
                 tip = store.tips[message.chain_id]

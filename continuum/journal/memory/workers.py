@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from continuum.journal.memory.rows import RunRow, WorkerRow, check_text, micros
+import msgspec
+
+from continuum.journal.memory.rows import RunRow, WorkerRow, check_json, check_text, micros
 from continuum.journal.memory.store import Store
 from continuum.journal.memory.task_rows import TaskRow
+from continuum.journal.memory.versions import list_versions, retire_versions, revive
 from continuum.model.events import EventType
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.ids import WorkerId
-from continuum.model.leases import Reaped, WorkerInfo, WorkerRecord, WorkflowVersion
+from continuum.model.leases import (
+    WITHDRAWN,
+    Reaped,
+    RecordedVersion,
+    WorkerInfo,
+    WorkerRecord,
+    WorkflowVersion,
+)
 from continuum.model.tasks import TaskState
 
 __all__ = ["MemoryWorkers"]
@@ -26,8 +36,10 @@ class MemoryWorkers:
         check_text("the host name", info.hostname)
         with self._store.lock:
             now = self._store.now()
-            row = WorkerRow(info.id, info.hostname, info.pid, now, now + micros(info.ttl), bool(info.workflows))
-            self._store.workers[info.id] = row
+            expires_at = now + micros(info.ttl)
+            self._store.workers[info.id] = WorkerRow(
+                info.id, info.hostname, info.pid, now, expires_at, info.workflows, info.version_hashes
+            )
 
     def beat(self, worker: WorkerId, ttl: timedelta) -> bool:
         """Prolong a lease."""
@@ -37,6 +49,13 @@ class MemoryWorkers:
                 return False
             row.expires_at = self._store.now() + micros(ttl)
             return True
+
+    def withdraw(self, worker: WorkerId) -> None:
+        """Leave the worker's row without the marks of its code."""
+        with self._store.lock:
+            row = self._store.workers.get(worker)
+            if row is not None:
+                row.version_hashes = WITHDRAWN
 
     def deregister(self, worker: WorkerId) -> None:
         """Delete the worker's row."""
@@ -125,22 +144,49 @@ class MemoryWorkers:
             now = self._store.now()
             return [
                 WorkerRecord(
-                    row.id, row.hostname, row.pid, row.started_at, row.expires_at, row.expires_at > now, row.turns
+                    row.id,
+                    row.hostname,
+                    row.pid,
+                    row.started_at,
+                    row.expires_at,
+                    row.expires_at > now,
+                    bool(row.workflows),
+                    row.version_hashes,
                 )
                 for row in self._store.workers.values()
             ]
 
     def record_versions(self, versions: Sequence[WorkflowVersion]) -> None:
-        """Keep the source of versions not known yet."""
+        """Keep the source of versions not known yet, and the retention of all."""
         for version in versions:
             check_text("the workflow's name", version.name)
             check_text("the workflow's source", version.source)
+            check_json("the contract of its signals", version.signals)
         with self._store.lock:
-            for version in versions:
-                self._store.versions.setdefault((version.name, version.hash), version)
+            store = self._store
+            for version in sorted(versions, key=lambda one: one.version):
+                key = (version.name, version.hash)
+                known = store.versions.setdefault(key, version)
+                store.versions[key] = msgspec.structs.replace(known, retention_us=version.retention_us)
+                store.first_seen.setdefault(key, store.now())
 
     def source_of(self, name: str, version_hash: str) -> str | None:
         """Return a kept source."""
         with self._store.lock:
             version = self._store.versions.get((name, version_hash))
             return None if version is None else version.source
+
+    def list_versions(self) -> list[RecordedVersion]:
+        """Return all code on record or in use."""
+        with self._store.lock:
+            return list_versions(self._store)
+
+    def retire_versions(self, versions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Delete records that nothing needs."""
+        with self._store.lock:
+            return retire_versions(self._store, versions)
+
+    def revive(self, workflows: Sequence[tuple[str, int]]) -> int:
+        """Make stuck runs due."""
+        with self._store.lock:
+            return revive(self._store, frozenset(workflows))

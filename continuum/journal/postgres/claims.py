@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from continuum.journal.postgres.literals import ids, integer, integers, text, texts
+from continuum.journal.postgres.codes import DUE, code_columns, codes, may_take
+from continuum.journal.postgres.literals import ids, integer, integers, microseconds, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.postgres.snapshots import read_folded
 from continuum.journal.requests import (
     ClaimRequest,
     InspectRequest,
@@ -24,9 +26,11 @@ from continuum.journal.requests import (
     StickRequest,
 )
 from continuum.model.events import Event
-from continuum.model.ids import ChainId
+from continuum.model.ids import ChainId, RunId
 from continuum.model.leases import ClaimedRun, Grant, GrantState
 from continuum.model.messages import Message
+from continuum.model.runs import ParentLink
+from continuum.model.snapshots import SNAPSHOT_FORMAT
 
 __all__ = [
     "CAN_MOVE",
@@ -45,7 +49,6 @@ __all__ = [
     "regrant_call",
     "release_call",
     "stick_call",
-    "workflow_columns",
 ]
 
 _MICROSECONDS: Final = "(extract(epoch from {}) * 1000000)::bigint"
@@ -55,18 +58,31 @@ NOW_US: Final = _MICROSECONDS.format("clock_timestamp()")
 CAN_MOVE: Final = """(r.state in ('pending', 'running', 'suspended')
                        or (r.state = 'stuck' and (r.wake_at is null or r.wake_at <= now())))"""
 
-# What follows a CTE ``u`` of runs (id, chain_id, …, stale): one row per run (kind 0), per event (1), per message (2).
+# What follows a CTE ``u`` of runs (id, chain_id, …, stale): one row per run (kind 0), per snapshot (3) instead of the
+# events it covers, per event (1), per message (2). All of it is of one moment, so no event falls between.
+_FOLDED: Final = 3
 _LOAD: Final = f"""
+    , f as materialized (
+        select u.id, s.through_seq, s.format, s.body
+        from u left join lateral (
+            select s.through_seq, s.format, s.body from continuum_snapshots s
+            where s.run_id = u.id and s.format between 1 and {SNAPSHOT_FORMAT} and {{folded}} offset 0
+        ) s on true
+    )
     select 0 as kind, u.id as run_id, u.lease_token as number, u.workflow as type, u.stale::int as command,
            u.version_hash as name,
            json_build_array(u.chain_id, u.namespace, u.version, u.last_seq, u.grants,
-                            {_MICROSECONDS.format("u.wake_at")})::text as payload,
+                            {_MICROSECONDS.format("u.wake_at")}, u.parent_id, u.parent_command)::text as payload,
            {NOW_US} as at_us, null::text as location
     from u
     union all
-    select 1, u.id, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
-    from u cross join lateral (
-        select * from continuum_events e where e.run_id = u.id order by e.seq offset 0
+    select {_FOLDED}, f.id, f.through_seq, null, f.format, null, f.body, null, null
+    from f where f.through_seq is not null
+    union all
+    select 1, f.id, e.seq, e.type, e.command, e.name, e.payload::text, e.at_us, e.location
+    from f cross join lateral (
+        select * from continuum_events e where e.run_id = f.id and e.seq > coalesce(f.through_seq, 0)
+        order by e.seq offset 0
     ) e
     union all
     select 2, u.id, b.id, b.kind, b.command, b.name, b.payload::text, null, b.run_id::text
@@ -76,7 +92,7 @@ _LOAD: Final = f"""
 """
 
 _RUN_COLUMNS: Final = """r.id, r.chain_id, r.namespace, r.workflow, r.version, r.version_hash, r.lease_token,
-                         r.last_seq, r.grants, r.wake_at"""
+                         r.last_seq, r.grants, r.wake_at, r.parent_id, r.parent_command"""
 
 # The key-share lock on its own worker row keeps a dead worker from claiming: whoever deletes the row waits for the
 # claim, or the claim finds no row. ``wake_at`` is not touched: what made the run move is gone only once a commit has
@@ -85,15 +101,15 @@ _RUN_COLUMNS: Final = """r.id, r.chain_id, r.namespace, r.workflow, r.version, r
 CLAIM: Final = Statement(
     "claim",
     f"""
-    with me as materialized (
+    with recursive me as materialized (
         select id from continuum_workers where id = $1::uuid and expires_at > clock_timestamp() for key share
-    ), due as materialized (
+    ), {codes("$2::text[]", "$3::int[]", "$5::text[]")}
+    , due as materialized (
         select d.id, d.wake_at
-        from me cross join unnest($2::text[], $3::int[]) w(name, version)
+        from me cross join takeable c
         cross join lateral (
             select r.id, r.wake_at from continuum_runs r
-            where r.workflow = w.name and r.version = w.version and r.lease_owner is null
-              and r.wake_at is not null and r.wake_at <= now()
+            where {DUE}
             order by r.wake_at limit $4::int for no key update skip locked
         ) d
     ), mailed as materialized (
@@ -102,7 +118,7 @@ CLAIM: Final = Statement(
         cross join lateral (
             select r.id from continuum_runs r
             where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {CAN_MOVE}
-              and (r.workflow, r.version) in (select * from unnest($2::text[], $3::int[]))
+              and {may_take("r.workflow", "r.version", "r.version_hash")}
             limit 1 for no key update skip locked
         ) r
         limit $4::int
@@ -120,7 +136,7 @@ CLAIM: Final = Statement(
             select o.lease_token from continuum_runs o where o.id = c.id offset 0
         ) old
     )
-    {_LOAD}
+    {_LOAD.format(folded="true")}
     """,
 )
 
@@ -134,7 +150,8 @@ REGRANT: Final = Statement(
 )
 
 # Always a statement after the grant: its snapshot holds whatever the grant has waited for. With $4, only runs that were
-# granted in this very transaction: the token asked for may be an older grant's plus one.
+# granted in this very transaction: the token asked for may be an older grant's plus one. With $5, from
+# snapshots where there are any.
 LOAD: Final = Statement(
     "load",
     f"""
@@ -144,7 +161,7 @@ LOAD: Final = Statement(
         where r.lease_owner is not distinct from $1::uuid and r.lease_token = g.token
           and (not $4::boolean or r.xmin = pg_current_xact_id_if_assigned()::xid)
     )
-    {_LOAD}
+    {_LOAD.format(folded="$5::boolean")}
     """,
 )
 
@@ -166,11 +183,19 @@ RELEASE: Final = Statement(
     """,
 )
 
+# A release that knew no `stuck_since` has left some runs stuck without, and others with one of an earlier time.
+_STUCK_SINCE: Final = "case when r.state = 'stuck' then coalesce(r.stuck_since, now()) else now() end"
+# `greatest` leaves out what is null: no dispatcher has started, or the back-off does not grow.
 STICK: Final = Statement(
     "stick",
-    """
+    f"""
     update continuum_runs r set state = 'stuck', stuck_reason = $4::text, grants = $6::int, lease_owner = null,
-        lease_token = r.lease_token + 1, wake_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
+        lease_token = r.lease_token + 1, stuck_since = {_STUCK_SINCE},
+        wake_at = clock_timestamp() + greatest($5::bigint * interval '1 microsecond', least(
+            case when $7::bigint is not null then now() - greatest({_STUCK_SINCE}, (
+                select max(w.started_at) from continuum_workers w
+                where w.expires_at > clock_timestamp() and r.workflow = any(w.workflows))) end,
+            $7::bigint * interval '1 microsecond'))
     where r.id = $2::uuid and r.lease_owner is not distinct from $1::uuid and r.lease_token = $3::bigint
     returning r.id
     """,
@@ -182,7 +207,8 @@ STICK: Final = Statement(
 
 def claim_call(request: ClaimRequest) -> str:
     """Return the text that claims and loads."""
-    return CLAIM.call(text(request.worker), *workflow_columns(request.workflows), integer(request.limit))
+    names, versions, hashes = code_columns(request.workflows, request.hashes)
+    return CLAIM.call(text(request.worker), names, versions, integer(request.limit), hashes)
 
 
 def regrant_call(request: RegrantRequest) -> str:
@@ -190,12 +216,12 @@ def regrant_call(request: RegrantRequest) -> str:
     grants = request.grants
     regrant = REGRANT.call(text(request.worker), *_grants(grants))
     raised = [Grant(grant.run_id, grant.token + 1) for grant in grants]
-    return f"{regrant}; {LOAD.call(text(request.worker), *_grants(raised), 'true')}"
+    return f"{regrant}; {LOAD.call(text(request.worker), *_grants(raised), 'true', 'true')}"
 
 
 def load_call(worker: str, grants: Sequence[Grant]) -> str:
-    """Return the text that loads runs held under these very grants."""
-    return LOAD.call(text(worker), *_grants(grants), "false")
+    """Return the text that loads runs held under these very grants, from their events alone."""
+    return LOAD.call(text(worker), *_grants(grants), "false", "false")
 
 
 def inspect_call(request: InspectRequest) -> str:
@@ -215,14 +241,10 @@ def stick_call(request: StickRequest) -> str:
         text(request.grant.run_id),
         integer(request.grant.token),
         text(request.reason),
-        integer(int(request.backoff.total_seconds() * 1_000_000)),
+        microseconds(request.backoff),
         integer(request.grants),
+        "null" if request.longest is None else microseconds(request.longest),
     )
-
-
-def workflow_columns(workflows: Sequence[tuple[str, int]]) -> tuple[str, str]:
-    """Return the names and the versions as array literals."""
-    return texts([name for name, _ in workflows]), integers([version for _, version in workflows])
 
 
 def _grants(grants: Sequence[Grant]) -> tuple[str, str]:
@@ -231,15 +253,21 @@ def _grants(grants: Sequence[Grant]) -> tuple[str, str]:
 
 # ------------------------------------------------------------------ replies
 
-_read_row = msgspec.json.Decoder(tuple[str, str, int, int, int, int | None]).decode
+_read_row = msgspec.json.Decoder(
+    tuple[str, str, int, int, int, int | None, RunId | None, int | None],
+).decode
 
 
 def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[list[ClaimedRun], list[Grant], int]:
-    """Return the runs of a load, the grants among them that must be loaded again, and the database's time."""
+    """Return the runs of a load, the grants among them that must be loaded again, and the database's time.
+
+    Again: a history was read too early, or its snapshot cannot be read.
+    """
     runs: dict[str, ClaimedRun] = {}
-    stale: list[Grant] = []
+    stale: dict[str, Grant] = {}
     now = 0
     unreadable: dict[str, str] = {}
+    folded: dict[str, int] = {}
     for kind, run_id, number, what, command, name, payload, at, location in rows:
         if kind == 1:
             body, reason = payloads.read(payload)
@@ -247,20 +275,42 @@ def read_claimed(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> tuple[l
                 unreadable.setdefault(run_id, f"{reason} (event {number})")
             runs[run_id].events.append(Event(number, what, command, name, body, at, location))
         elif kind == 0:
-            chain, namespace, version, last_seq, grants, wake_at = _read_row(payload)
+            chain, namespace, version, last_seq, grants, wake_at, parent, started_by = _read_row(payload)
             now = at
             runs[run_id] = ClaimedRun(
-                run_id, ChainId(chain), namespace, what, version, name, number, last_seq, grants, wake_at, [], []
+                run_id,
+                ChainId(chain),
+                namespace,
+                what,
+                version,
+                name,
+                number,
+                last_seq,
+                grants,
+                wake_at,
+                [],
+                [],
+                parent=None if parent is None or started_by is None else ParentLink(parent, started_by),
             )
             if command:
-                stale.append(Grant(run_id, number))
+                stale[run_id] = Grant(run_id, number)
+        elif kind == _FOLDED:
+            run = runs[run_id]
+            events = read_folded(run, through_seq=number, number=command, stored=payload, payloads=payloads)
+            if events is not None:
+                run.events.extend(events)
+                folded[run_id] = number
+            else:
+                stale[run_id] = Grant(run.run_id, run.token)
         else:
             run = runs[run_id]
             body, reason = payloads.read(payload)
             run.mail.append(Message(number, run.chain_id, location, what, command, name, body, reason))
     for run_id, reason in unreadable.items():
         runs[run_id] = msgspec.structs.replace(runs[run_id], unreadable=reason)
-    return list(runs.values()), stale, now
+    for run_id, through_seq in folded.items():
+        runs[run_id] = msgspec.structs.replace(runs[run_id], folded=through_seq)
+    return list(runs.values()), list(stale.values()), now
 
 
 def read_states(rows: Iterable[tuple[Any, ...]]) -> list[GrantState]:

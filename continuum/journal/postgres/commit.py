@@ -8,18 +8,20 @@ from datetime import timedelta
 from typing import Final
 
 from continuum.errors import JournalError
+from continuum.journal.postgres.commit_family import Family, family_flags, reaches_out
 from continuum.journal.postgres.commit_texts import (
     COMMIT,
     COMMIT_DOOMED,
+    COMMIT_FAMILY,
     COMMIT_MAIL,
     COMMIT_SINGLE,
     COMMIT_STEP,
     ENDED_FLAG,
-    NONE,
     WOKE_FLAG,
 )
 from continuum.journal.postgres.literals import NOTHING, ids, integers, sparse, text, texts, words
 from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.postgres.wide import NONE
 from continuum.journal.requests import CommitRequest
 from continuum.model.decisions import Commit
 from continuum.model.events import Event, EventType
@@ -60,10 +62,11 @@ def commit_call(request: CommitRequest, payloads: Payloads) -> str:
     commits = request.commits
     if len(commits) > MAX_RUNS:
         raise ValueError(f"{len(commits)} runs in one commit are more than {MAX_RUNS}: send several")
-    if len(commits) == 1 and _is_plain(commits[0]):
+    family = Family() if any(map(reaches_out, commits)) else None
+    if len(commits) == 1 and family is None and _is_plain(commits[0]):
         call = _single_call(request, payloads)
     else:
-        columns = _Columns(payloads, _deadline(request))
+        columns = _Columns(payloads, _deadline(request), family)
         for place, commit in enumerate(commits, 1):
             columns.add(place, commit)
         call = columns.call(request.worker)
@@ -81,9 +84,10 @@ def _is_plain(commit: Commit) -> bool:
 class _Columns:
     """The columns of a batch, filled run by run."""
 
-    def __init__(self, payloads: Payloads, deadline: int) -> None:
+    def __init__(self, payloads: Payloads, deadline: int, family: Family | None) -> None:
         self._payloads = payloads
         self._deadline = deadline
+        self._family = family
         self.ids: list[str] = []
         self.chains: list[str] = []
         self.states: list[str] = []
@@ -109,7 +113,11 @@ class _Columns:
         self.chains.append(commit.chain_id)
         self.states.append(decision.state)
         self.adopted.append(commit.adopted_hash)
-        self.run_numbers += _run_numbers(commit, cancelled)
+        if self._family is None:
+            self.run_numbers += _run_numbers(commit, cancelled)
+        else:
+            self.run_numbers += _run_numbers(commit, cancelled, family_flags(commit))
+            self._family.add(place, commit)
         for order in _orders(commit):
             claim = _claim(commit, order.command, self._deadline)
             self.order_numbers += (place, claim, order.command, _policy(self.policies, order))
@@ -153,6 +161,9 @@ class _Columns:
             sparse(self.locations),
             *_order_columns(self.orders, self.order_numbers, self.policies, self._payloads),
         ]
+        if self._family is not None:
+            columns += (integers(self.mail), ids(self.chains), integers(self.cancelled))
+            return COMMIT_FAMILY.call(*columns, *self._family.columns(self._payloads))
         if not self.mail and not self.cancelled:
             return COMMIT.call(*columns)
         columns += (integers(self.mail), ids(self.chains) if self.mail else NOTHING)
@@ -224,7 +235,7 @@ def _policy_numbers(orders: Sequence[TaskOrder]) -> str:
     return integers([number for order in orders for number in (order.policy.retry.max_attempts, order.policy.priority)])
 
 
-def _run_numbers(commit: Commit, cancelled: int) -> tuple[int, ...]:
+def _run_numbers(commit: Commit, cancelled: int, more_flags: int = 0) -> tuple[int, ...]:
     decision, retention = commit.decision, commit.retention_us
     ended = decision.state in ENDED
     wake = None if ended else decision.wake_at
@@ -233,7 +244,7 @@ def _run_numbers(commit: Commit, cancelled: int) -> tuple[int, ...]:
         commit.seen,
         len(decision.events),
         len(commit.finished),
-        ENDED_FLAG | WOKE_FLAG if ended else WOKE_FLAG if commit.woke else 0,
+        (ENDED_FLAG | WOKE_FLAG if ended else WOKE_FLAG if commit.woke else 0) | more_flags,
         NONE if wake is None else wake,
         NONE if retention is None else retention,
         cancelled,

@@ -12,10 +12,11 @@ How one reads, in the order in which it happens:
    number costs nothing, and a generic plan cannot get it wrong.
 5. Everything that is written asks ``good``.
 
-The same statement is prepared in five texts, because a part that has nothing to do still costs the server its start:
+The same statement is prepared in six texts, because a part that has nothing to do still costs the server its start:
 
 * ``COMMIT``: many runs; results in, tasks out, ends. ``COMMIT_MAIL``: and messages that are consumed.
-  ``COMMIT_DOOMED``: and tasks that are cancelled.
+  ``COMMIT_DOOMED``: and tasks that are cancelled. ``COMMIT_FAMILY``: and all that reaches beyond a run's own rows, its
+  children, letters, attributes and successor (see `commit_family_texts`).
 * ``COMMIT_SINGLE``: one run, as scalars, little written. ``COMMIT_STEP``: and of its row only what an ordinary step
   changes. That is what a quiet system sends, step by step, in five sixths of ``COMMIT``'s time.
 
@@ -35,42 +36,31 @@ finds out by claiming them, and who sent the batch and lost its answer re-grants
 
 # ruff: noqa: S608 - statements are put together from texts of our own, never from values
 
-from collections.abc import Sequence
 from typing import Final
 
+from continuum.journal.postgres.commit_family_texts import ALL_WORN, BEQUEATHED, NO_TIP, REACH, WORN
 from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.wide import numbers, rows
 
-__all__ = ["COMMIT", "COMMIT_DOOMED", "COMMIT_MAIL", "COMMIT_SINGLE", "COMMIT_STEP", "ENDED_FLAG", "NONE", "WOKE_FLAG"]
+__all__ = [
+    "COMMIT",
+    "COMMIT_DOOMED",
+    "COMMIT_FAMILY",
+    "COMMIT_MAIL",
+    "COMMIT_SINGLE",
+    "COMMIT_STEP",
+    "ENDED_FLAG",
+    "WOKE_FLAG",
+]
 
 WOKE_FLAG: Final = 1  # wake_at is to be written
 ENDED_FLAG: Final = 2
-NONE: Final = -1  # NULL among numbers
 
-# Numbers travel in a few wide arrays, row after row, and are read by subscript, which costs nothing where there is no
-# NULL (-1 stands for it). Each further array of an ``unnest`` costs a store of its own, and each further parameter its
-# parsing: together a quarter of a commit of one run. Texts have to be unnested: finding the n-th is a walk.
+# Numbers travel in wide arrays: see `wide`.
 _RUN_NUMBERS: Final = ("token", "seen", "added", "done", "flags", "wake_us", "retention_us", "cancelled_us")
 _EVENT_NUMBERS: Final = ("at_us", "seq", "command")  # after the place, in a batch
 # ``claim``: how an order is inserted. 0 free, 1 claimed, more: dispatched, with a deadline of so many milliseconds.
 _ORDER_NUMBERS: Final = ("claim", "command", "policy")
-
-
-def _numbers(parameter: str, row: str, names: Sequence[str]) -> str:
-    """Return the columns of a wide array, each as a subscript of ``row`` (from 1)."""
-    width = len(names)
-    return ", ".join(
-        f"({parameter}::bigint[])[{width} * {row} - {width - at}] as {name}" for at, name in enumerate(names, 1)
-    )
-
-
-def _rows(parameter: str, first: str, *others: str) -> str:
-    """Return a wide array as a relation; planned as a row or two, so that what it joins is found by index."""
-    width = len(others) + 1
-    columns = "".join(f", ({parameter}::bigint[])[k + {at}] as {name}" for at, name in enumerate(others, 1))
-    return (
-        f"(select v as {first}{columns} from unnest({parameter}::bigint[]) with ordinality as x(v, k)"
-        f" where k % {width} = 1)"
-    )
 
 
 # -- what is locked, and what that says ------------------------------------------------------------------------------
@@ -78,7 +68,7 @@ def _rows(parameter: str, first: str, *others: str) -> str:
 # Both leave `good`: an array by place, or one value. ``$1`` is the worker, ``$2`` the run ids or the run's id.
 _LOCKED_MANY: Final = f"""
     input as materialized (
-        select i.run_id, i.state, i.adopted, i.place, {_numbers("$3", "i.place", _RUN_NUMBERS)}
+        select i.run_id, i.state, i.adopted, i.place, {numbers("$3", "i.place", _RUN_NUMBERS)}
         from unnest($2::uuid[], $4::text[], $5::text[]) with ordinality as i(run_id, state, adopted, place)
     ), locked as materialized (
         select i.place from input i join continuum_runs r on r.id = i.run_id
@@ -86,7 +76,7 @@ _LOCKED_MANY: Final = f"""
         for no key update of r skip locked
     ), claims as materialized (
         select d.place, t.run_id, t.command
-        from {_rows("$6", "place", "command", "attempt")} d
+        from {rows("$6", "place", "command", "attempt")} d
         join continuum_tasks t on t.run_id = ($2::uuid[])[d.place] and t.command = d.command::int
         where t.attempt = d.attempt and t.claimed_by is not distinct from $1::uuid and t.state = 'leased'
         for update of t skip locked
@@ -104,7 +94,7 @@ _LOCKED_MANY: Final = f"""
     )"""
 _DOOMED: Final = f"""
     ), doomed as materialized (
-        select x.place, t.run_id, t.command from {_rows("$22", "place", "command")} x
+        select x.place, t.run_id, t.command from {rows("$22", "place", "command")} x
         join continuum_tasks t on t.run_id = ($2::uuid[])[x.place] and t.command = x.command::int
     ), taken as materialized (
         select d.place, t.run_id, t.command
@@ -123,7 +113,7 @@ _LOCKED_ONE: Final = f"""
         for no key update of r skip locked
     ), claims as materialized (
         select t.run_id, t.command
-        from {_rows("$5", "command", "attempt")} d
+        from {rows("$5", "command", "attempt")} d
         join continuum_tasks t on t.run_id = $2::uuid and t.command = d.command::int
         where t.attempt = d.attempt and t.claimed_by is not distinct from $1::uuid and t.state = 'leased'
         for update of t skip locked
@@ -141,6 +131,7 @@ _WRITTEN: Final = """
             state = {state},
             grants = 0,
             stuck_reason = null,
+            stuck_since = null,
             started_at = coalesce(r.started_at, now()){rare}
         {which}
     )"""
@@ -165,12 +156,12 @@ _EVENTS: Final = """
         where {good}
     )"""
 _EVENTS_MANY: Final = f"""
-            select t.*, {_numbers("$7", "t.n", ("place", *_EVENT_NUMBERS))}
+            select t.*, {numbers("$7", "t.n", ("place", *_EVENT_NUMBERS))}
             from unnest($8::text[], $9::text[], $10::json[], $11::text[]) with ordinality
                 as t(type, name, payload, location, n)
 """
 _EVENTS_ONE: Final = f"""
-            select {_numbers("$6", "n", _EVENT_NUMBERS)},
+            select {numbers("$6", "n", _EVENT_NUMBERS)},
                    ($7::text[])[4 * n - 3] as type, ($7::text[])[4 * n - 2] as name,
                    ($7::text[])[4 * n - 1]::json as payload, ($7::text[])[4 * n] as location
             from generate_series(1, cardinality($6::bigint[]) / 3) n
@@ -192,11 +183,11 @@ _TASKS: Final = """
         where {good}
     )"""
 _ORDERS_MANY: Final = f"""
-            select t.*, {_numbers("$12", "t.n", ("place", *_ORDER_NUMBERS))}
+            select t.*, {numbers("$12", "t.n", ("place", *_ORDER_NUMBERS))}
             from unnest($13::text[], $14::json[], $15::text[]) with ordinality as t(activity, arguments, key, n)
 """
 _ORDERS_ONE: Final = f"""
-            select {_numbers("$8", "n", _ORDER_NUMBERS)}, ($9::text[])[3 * n - 2] as activity,
+            select {numbers("$8", "n", _ORDER_NUMBERS)}, ($9::text[])[3 * n - 2] as activity,
                    ($9::text[])[3 * n - 1]::json as arguments, ($9::text[])[3 * n] as key
             from generate_series(1, cardinality($8::bigint[]) / 3) n
 """
@@ -209,29 +200,38 @@ _POLICY_ONE: Final = """
 _MAIL: Final = f"""
     , consumed as (
         delete from continuum_inbox b
-        using {_rows("$20", "place", "id")} x
+        using {rows("$20", "place", "id")} x
         where b.chain_id = ($21::uuid[])[x.place] and b.id = x.id and (select runs from good)[x.place]
     )"""
 _NOW_US: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 
-def _many(name: str, *, mail: bool = False, doomed: bool = False) -> Statement:
-    """Return the text for a batch; ``doomed`` implies ``mail``, so that the parameters of one begin the other's."""
+def _many(name: str, *, mail: bool = False, doomed: bool = False, family: bool = False) -> Statement:
+    """Return the text for a batch.
+
+    ``family`` implies ``doomed``, which implies ``mail``, so that the parameters of one begin the next one's.
+    """
+    doomed = doomed or family
     good, run = "(select runs from good)[x.place]", "($2::uuid[])[x.place]"
     columns = {column: f"i.{column}" for column in (*_RUN_NUMBERS, "state", "adopted")}
     gone = "(select * from claims union all select * from taken)" if doomed else "claims"
     return Statement(
         name,
         "with"
-        + _LOCKED_MANY.format(doomed=_DOOMED if doomed else "", all_taken=_ALL_TAKEN if doomed else "")
+        + _LOCKED_MANY.format(
+            doomed=(_DOOMED if doomed else "") + (WORN if family else ""),
+            all_taken=(_ALL_TAKEN if doomed else "") + (ALL_WORN if family else ""),
+        )
         + _WRITTEN.format(
             **columns,
-            rare=_RARE.format(**columns),
-            which="from input i where r.id = i.run_id and (select runs from good)[i.place]",
+            rare=(_RARE + (NO_TIP if family else "")).format(**columns),
+            which="from input i where r.id = i.run_id and (select runs from good)[i.place]"
+            + (BEQUEATHED if family else ""),
         )
         + _EVENTS.format(run=run, good=good, rows=_EVENTS_MANY)
         + _TASKS.format(run=run, good=good, gone=gone, rows=_ORDERS_MANY, policy=_POLICY_MANY)
         + (_MAIL if mail or doomed else "")
+        + (REACH if family else "")
         + f"select {_NOW_US}, (select array_agg(i.place) from input i where not (select runs from good)[i.place])",
     )
 
@@ -257,5 +257,6 @@ def _single(name: str, *, rare: bool) -> Statement:
 COMMIT: Final = _many("commit")
 COMMIT_MAIL: Final = _many("commit_mail", mail=True)
 COMMIT_DOOMED: Final = _many("commit_doomed", doomed=True)
+COMMIT_FAMILY: Final = _many("commit_family", family=True)
 COMMIT_SINGLE: Final = _single("commit_single", rare=True)
 COMMIT_STEP: Final = _single("commit_step", rare=False)

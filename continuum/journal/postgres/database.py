@@ -39,6 +39,7 @@ from continuum.journal.postgres.sessions import Kept, Lent, Session, speaks
 __all__ = [
     "IDENTITY",
     "LINE_LOCK_TIMEOUT",
+    "QUERY_CANCELLED",
     "SETTINGS",
     "STORE_LOCK_TIMEOUT",
     "UNSET",
@@ -94,7 +95,7 @@ IDENTITY: Final = """
 
 _BUSY_CLASSES: Final = frozenset({"40", "53", "55"})
 _CONNECTION_CLASSES: Final = frozenset({"08", "57"})
-_QUERY_CANCELLED: Final = "57014"
+QUERY_CANCELLED: Final = "57014"
 _READ_ONLY: Final = "25006"  # a standby, or a primary that has become one
 # The server is there and does not let us in: the name, the password or the database is wrong, or pg_hba.conf says no.
 _NOT_LET_IN: Final = frozenset({"28000", "28P01", "3D000"})
@@ -130,7 +131,7 @@ def translate(error: BaseException, names: Names | None = None) -> JournalError:
         advice = "run `continuum migrate`" if names is None else names.migrate_advice
         message = f"the database lacks Continuum's tables{place}, or has older ones ({first}): {advice}"
         return SchemaOutdated(message, sqlstate=code)
-    if code[:2] in _BUSY_CLASSES or code == _QUERY_CANCELLED:
+    if code[:2] in _BUSY_CLASSES or code == QUERY_CANCELLED:
         return JournalBusy(f"the database refused for now ({code}): {first}", sqlstate=code)
     if code[:2] in _CONNECTION_CLASSES or code == _READ_ONLY or code in _NOT_LET_IN:
         return JournalUnavailable(f"the database cannot answer now ({code}): {first}", sqlstate=code)

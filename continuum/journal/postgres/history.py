@@ -2,8 +2,6 @@
 
 # ruff: noqa: S608 - statements are put together from texts of our own, never from values
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,12 +13,20 @@ from continuum.journal.postgres.database import Database, translated
 from continuum.journal.postgres.literals import ids, text
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
-from continuum.journal.protocol import RunPage
 from continuum.model.events import TERMINAL, Event
-from continuum.model.ids import RunId, WorkerId, parse_run_id
-from continuum.model.runs import ENDED, Run, RunState
+from continuum.model.ids import ChainId, RunId, WorkerId, parse_run_id
+from continuum.model.runs import ENDED, ParentClose, Run, RunState
 
-__all__ = ["HISTORY", "OUTCOMES", "find_outcomes", "find_run", "list_runs", "outcomes_call", "read_events"]
+__all__ = [
+    "HISTORY",
+    "OUTCOMES",
+    "fetch_runs",
+    "find_outcomes",
+    "find_run",
+    "outcomes_call",
+    "read_events",
+    "select_runs",
+]
 
 HISTORY: Final = Statement(
     "history",
@@ -52,8 +58,6 @@ OUTCOMES: Final = Statement(
     ) e on true
     """,
 )
-
-_CURSOR_PREFIX: Final = b"after:"
 
 
 def read_events(rows: Iterable[tuple[Any, ...]], payloads: Payloads) -> list[Event]:
@@ -92,53 +96,36 @@ def find_run(database: Database, run_id: RunId, *, namespace: str | None, tip: b
     """Return the run, or the tip of its chain."""
     asked = tables.runs
     seen = tables.runs.alias() if tip else asked
-    query = _select_runs(seen)
+    query = select_runs(seen)
     if tip:
         query = query.join(asked, asked.c.chain_id == seen.c.chain_id).where(seen.c.is_tip)
     query = query.where(asked.c.id == run_id)
     if namespace is not None:
         query = query.where(asked.c.namespace == namespace)
-    rows = _fetch(database, query)
-    return _read_run(rows[0]) if rows else None
+    found = fetch_runs(database, query)
+    return found[0] if found else None
 
 
-def list_runs(
-    database: Database,
-    *,
-    namespace: str | None,
-    states: Sequence[RunState],
-    workflow: str | None,
-    limit: int,
-    cursor: str | None,
-) -> RunPage:
-    """Return a page of runs, newest first."""
-    runs = tables.runs
-    query = _select_runs(runs).order_by(runs.c.id.desc()).limit(limit + 1)
-    if cursor is not None:
-        query = query.where(runs.c.id < _read_cursor(cursor))
-    if namespace is not None:
-        query = query.where(runs.c.namespace == namespace)
-    if states:
-        query = query.where(runs.c.state.in_([str(state) for state in states]))
-    if workflow is not None:
-        query = query.where(runs.c.workflow == workflow)
-    found = _fetch(database, query)
-    page = [_read_run(row) for row in found[:limit]]
-    return RunPage(page, _write_cursor(page[-1].id) if page and len(found) > limit else None)
-
-
-def _select_runs(seen: Any) -> Select[Any]:
+def select_runs(seen: Any) -> Select[Any]:
+    """Return the query for runs, with their attributes, that `fetch_runs` takes."""
     attributes = tables.attributes
     return select(seen, attributes.c.attributes).outerjoin_from(seen, attributes, attributes.c.run_id == seen.c.id)
 
 
-def _fetch(database: Database, query: Select[Any]) -> Sequence[Row[Any]]:
+def fetch_runs(database: Database, query: Select[Any], *, settings: str | None = None) -> list[Run]:
+    """Return the runs of a query; with ``settings`` (``set local …``) it is planned under these."""
+    options: dict[str, Any] = {"schema_translate_map": {None: database.names.schema}}
+    if settings is not None:
+        options["isolation_level"] = "READ COMMITTED"  # a transaction, for them to end with
     with translated(database.names), database.engine.connect() as connection:
-        options = {"schema_translate_map": {None: database.names.schema}}
-        return connection.execution_options(**options).execute(query).all()
+        asking = connection.execution_options(**options)
+        if settings is not None:
+            asking.exec_driver_sql(settings)
+        return [_read_run(row) for row in asking.execute(query)]
 
 
 def _read_run(row: Row[Any]) -> Run:
+    """Return the run of a row of `select_runs`."""
     return Run(
         id=RunId(row.id),
         chain_id=row.chain_id,
@@ -154,6 +141,7 @@ def _read_run(row: Row[Any]) -> Run:
         wake_at=_optional_moment(row.wake_at),
         retention_until=_optional_moment(row.retention_until),
         stuck_reason=row.stuck_reason,
+        stuck_since=_optional_moment(row.stuck_since),
         cancel_requested_at=_optional_moment(row.cancel_requested_at),
         idempotency_key=row.idempotency_key,
         trace_context=row.trace_context,
@@ -162,6 +150,9 @@ def _read_run(row: Row[Any]) -> Run:
         grants=row.grants,
         is_tip=row.is_tip,
         parent_id=None if row.parent_id is None else RunId(row.parent_id),
+        parent_chain_id=None if row.parent_chain_id is None else ChainId(row.parent_chain_id),
+        parent_command=row.parent_command,
+        parent_close=None if row.parent_close is None else ParentClose(row.parent_close),
         continued_from=None if row.continued_from is None else RunId(row.continued_from),
         attributes=row.attributes or {},
     )
@@ -174,17 +165,3 @@ def _moment(at: datetime) -> datetime:
 
 def _optional_moment(at: datetime | None) -> datetime | None:
     return None if at is None else _moment(at)
-
-
-def _write_cursor(run_id: RunId) -> str:
-    return base64.urlsafe_b64encode(_CURSOR_PREFIX + run_id.encode()).decode()
-
-
-def _read_cursor(cursor: str) -> RunId:
-    try:
-        plain = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
-        if not plain.startswith(_CURSOR_PREFIX):
-            raise ValueError(cursor)  # noqa: TRY301 - all forgeries get the same answer
-        return parse_run_id(plain.removeprefix(_CURSOR_PREFIX).decode())
-    except (ValueError, binascii.Error) as error:
-        raise ValueError(f"{cursor[:80]!r} is not a cursor of list_runs") from error

@@ -9,12 +9,14 @@ from weakref import WeakSet
 from sqlalchemy import Engine
 
 from continuum.errors import ConfigError, JournalUnavailable, SchemaOutdated
+from continuum.journal.folding import Snapshots
 from continuum.journal.postgres.database import Database, as_configured
 from continuum.journal.postgres.forks import forget_after_fork
 from continuum.journal.postgres.lines import PostgresLine
 from continuum.journal.postgres.notify import PostgresEars, Speaker
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.postgres.runs import PostgresRuns
+from continuum.journal.postgres.snapshots import PostgresSnapshots
 from continuum.journal.postgres.tables import FORMAT
 from continuum.journal.postgres.tasks import PostgresTasks
 from continuum.journal.postgres.upkeep import PostgresUpkeep
@@ -27,10 +29,13 @@ from continuum.model.codec import PayloadWrapper
 
 __all__ = ["PostgresJournal"]
 
+# Tables of the format this release knows may still lack the newest columns: it names one of those of each migration
+# that its statements cannot do without, and reads none.
 _CHECK: Final = """
     select format, release, clock_timestamp(), (extract(epoch from clock_timestamp()) * 1000000)::bigint,
            current_setting('server_encoding'), current_setting('server_version_num')::int
     from continuum_schema
+    where not exists (select parent_chain_id, stuck_since from continuum_runs where false)
 """
 _OLDEST_SERVER: Final = 140_000
 
@@ -57,6 +62,7 @@ class PostgresJournal:
         self.tasks: Tasks = PostgresTasks(self._database, self._payloads)
         self.workers: Workers = PostgresWorkers(self._database, self._payloads)
         self.upkeep: Upkeep = PostgresUpkeep(self._database, self._payloads)
+        self.snapshots: Snapshots = PostgresSnapshots(self._database, self._payloads)
         self._open: WeakSet[PostgresLine | PostgresEars] = WeakSet()
         self._opening = threading.Lock()
         self._speaker = Speaker(self._database)

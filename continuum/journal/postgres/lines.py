@@ -19,7 +19,14 @@ import psycopg2.extensions
 from continuum.errors import JournalUnavailable
 from continuum.journal.postgres import claims, look
 from continuum.journal.postgres.commit import commit_call
-from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
+from continuum.journal.postgres.commit_texts import (
+    COMMIT,
+    COMMIT_DOOMED,
+    COMMIT_FAMILY,
+    COMMIT_MAIL,
+    COMMIT_SINGLE,
+    COMMIT_STEP,
+)
 from continuum.journal.postgres.database import LINE_LOCK_TIMEOUT, Database, translate
 from continuum.journal.postgres.literals import whole
 from continuum.journal.postgres.notify import hints_call
@@ -52,6 +59,7 @@ _STATEMENTS: Final = (
     COMMIT,
     COMMIT_MAIL,
     COMMIT_DOOMED,
+    COMMIT_FAMILY,
     COMMIT_SINGLE,
     COMMIT_STEP,
     claims.CLAIM,

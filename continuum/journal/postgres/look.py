@@ -8,7 +8,8 @@ Each part of the poll has a limit and is one or a few probes of an index, howeve
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from continuum.journal.postgres.claims import CAN_MOVE, NOW_US, workflow_columns
+from continuum.journal.postgres.claims import CAN_MOVE, NOW_US
+from continuum.journal.postgres.codes import DUE, code_columns, codes, may_take
 from continuum.journal.postgres.literals import integer, text, texts
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
@@ -68,17 +69,15 @@ _FREE_TASK: Final = f"""
 _CLAIMABLE: Final = f"""
     (
         exists (
-            select 1 from unnest($3::text[], $4::int[]) w(name, version) cross join lateral (
-                select 1 from continuum_runs r
-                where r.workflow = w.name and r.version = w.version and r.lease_owner is null
-                  and r.wake_at is not null and r.wake_at <= now()
+            select 1 from takeable c cross join lateral (
+                select 1 from continuum_runs r where {DUE}
                 limit 1
             ) d
         ) or exists (
             select 1 from continuum_inbox i cross join lateral (
                 select 1 from continuum_runs r
                 where r.chain_id = i.chain_id and r.is_tip and r.lease_owner is null and {CAN_MOVE}
-                  and (r.workflow, r.version) in (select * from unnest($3::text[], $4::int[]))
+                  and {may_take("r.workflow", "r.version", "r.version_hash")}
                 offset 0
             ) d
         )
@@ -111,7 +110,8 @@ OVERDUE: Final = "t.lease_expires_at < now()"
 LOOK: Final = Statement(
     "look",
     f"""
-    with mail as materialized ({_MAIL}),
+    with recursive mail as materialized ({_MAIL}),
+    {codes("$3::text[]", "$4::int[]", "$7::text[]")},
     mine as materialized (
         select r.id, r.lease_token from (
             (select r.id from continuum_runs r
@@ -149,12 +149,15 @@ def mail_call(request: MailRequest) -> str:
 
 def look_call(request: LookRequest) -> str:
     """Return the text of the floor poll."""
+    names, versions, hashes = code_columns(request.workflows, request.hashes)
     return LOOK.call(
         text(request.worker),
         integer(request.limit),
-        *workflow_columns(request.workflows),
+        names,
+        versions,
         "null" if request.queues is None else texts(request.queues),
         texts(request.executors),
+        hashes,
     )
 
 

@@ -10,25 +10,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakSet
 
-from continuum.errors import RunNotFound, RunTerminal
 from continuum.journal.postgres import history
+from continuum.journal.postgres.attributes import find_published, merge_attributes, tip_of
 from continuum.journal.postgres.database import Database
 from continuum.journal.postgres.joins import check_same_database, join
 from continuum.journal.postgres.literals import integer, text
 from continuum.journal.postgres.names import Statement
+from continuum.journal.postgres.patches import find_patches
 from continuum.journal.postgres.payloads import Payloads
+from continuum.journal.postgres.relatives import ENDED_STATES
+from continuum.journal.postgres.search import find_descendants, search_runs
+from continuum.journal.postgres.terminations import not_found, run_ended, terminate_run
 from continuum.journal.protocol import PostResult, RunPage
 from continuum.model.clock import DatabaseClock
 from continuum.model.events import Event
-from continuum.model.failures import Failure, FailureKind
 from continuum.model.ids import RunId
 from continuum.model.messages import MESSAGE_KINDS, NewMessage
-from continuum.model.runs import ENDED, NewRun, Run, RunState
+from continuum.model.patches import PatchUse
+from continuum.model.runs import NewRun, Run, RunState
+from continuum.model.search import Query
 from continuum.telemetry.probes import probe
 
-__all__ = ["POST", "START", "START_KEYED", "PostgresRuns"]
+__all__ = ["CONTRACT", "POST", "START", "START_KEYED", "PostgresRuns"]
 
-_ENDED: Final = ", ".join(f"'{state}'" for state in sorted(ENDED))
 _NOW_US: Final = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 _INSERT: Final = f"""
@@ -80,7 +84,7 @@ POST: Final = Statement(
     "post",
     f"""
     with tip as materialized (
-        select t.id, t.chain_id, t.state, t.state in ({_ENDED}) as ended
+        select t.id, t.chain_id, t.state, t.state in ({ENDED_STATES}) as ended
         from continuum_runs r join continuum_runs t on t.chain_id = r.chain_id and t.is_tip
         where r.id = $1::uuid and ($2::text is null or r.namespace = $2::text)
     ), delivery as (
@@ -98,34 +102,14 @@ POST: Final = Statement(
     """,
 )
 
-LOCK_TIP: Final = Statement(
-    "lock_tip",
-    f"""
-    select t.id, t.state, t.state in ({_ENDED})
-    from continuum_runs r join continuum_runs t on t.chain_id = r.chain_id and t.is_tip
-    where r.id = $1::uuid and ($2::text is null or r.namespace = $2::text)
-    for no key update of t
-    """,
-)
-# It waits for task rows, and so takes them in order of their key: see the invariant of `task_rows`.
-TERMINATE: Final = Statement(
-    "terminate",
-    f"""
-    with ended as (
-        update continuum_runs r set state = 'terminated', last_seq = r.last_seq + 1, completed_at = clock_timestamp(),
-            lease_owner = null, lease_token = r.lease_token + 1, wake_at = null, stuck_reason = null,
-            retention_until = clock_timestamp() + interval '1 microsecond' * (
-                select v.retention_us from continuum_workflow_versions v
-                where v.name = r.workflow and v.hash = r.version_hash)
-        where r.id = $1::uuid
-        returning r.id, r.last_seq
-    ), said as (
-        insert into continuum_events (run_id, seq, type, payload, at_us)
-        select id, last_seq, 'run_terminated', $2::json, {_NOW_US} from ended
-    ), tasks as materialized (
-        select t.command from continuum_tasks t where t.run_id = $1::uuid order by t.command for update
-    )
-    delete from continuum_tasks t using tasks x where t.run_id = $1::uuid and t.command = x.command
+CONTRACT: Final = Statement(
+    "contract",
+    """
+    select v.signals::text
+    from (select r.chain_id from continuum_runs r
+          where r.id = $1::uuid and ($2::text is null or r.namespace = $2::text)) r
+    join continuum_runs t on t.chain_id = r.chain_id and t.is_tip
+    left join continuum_workflow_versions v on v.name = t.workflow and v.hash = t.version_hash
     """,
 )
 
@@ -178,45 +162,48 @@ class PostgresRuns:
             connection,
         )
         if not found:
-            raise _not_found(message.run_id, message.namespace)
+            raise not_found(message.run_id, message.namespace)
         [(tip, state, ended, posted)] = found
         if ended:
-            raise _terminal(tip, state)
+            raise run_ended(tip, state)
         return PostResult.DELIVERED if posted else PostResult.DUPLICATE
 
     def terminate(self, run_id: RunId, *, namespace: str | None, reason: str) -> RunId:
         """End the tip of the run's chain without its code."""
-        why = Failure("Terminated", reason, kind=FailureKind.CANCELLED).encode()
-        with self._database.transaction() as session:
-            # Waits for a commit of the run that is under way; the owner's next one is fenced by the risen token.
-            found = session.run(LOCK_TIP, text(run_id), text(namespace))
-            if not found:
-                raise _not_found(run_id, namespace)
-            [(tip, state, ended)] = found
-            if ended:
-                raise _terminal(tip, state)
-            # Crash: nothing has been written yet; the lock goes with the connection.
-            probe("terminate.locked")
-            session.run(TERMINATE, text(tip), text(self._payloads.wrap(why)))
-        return RunId(tip)
+        return terminate_run(self._database, self._payloads, run_id, namespace=namespace, reason=reason)
+
+    def contract(self, run_id: RunId, *, namespace: str | None = None, connection: Any = None) -> str | None:
+        """Return the contract of the signals of the tip of the run's chain."""
+        found = self._run(CONTRACT, [run_id, namespace], connection)
+        if not found:
+            raise not_found(run_id, namespace)
+        contract: str | None = found[0][0]
+        return contract
 
     def find(self, run_id: RunId, *, namespace: str | None = None, tip: bool = False) -> Run | None:
         """Return the run, or the tip of its chain."""
         return history.find_run(self._database, run_id, namespace=namespace, tip=tip)
 
-    def list_runs(
-        self,
-        *,
-        namespace: str | None = None,
-        states: Sequence[RunState] = (),
-        workflow: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return runs by falling id, that is, newest first."""
-        return history.list_runs(
-            self._database, namespace=namespace, states=states, workflow=workflow, limit=limit, cursor=cursor
-        )
+    def search(self, query: Query) -> RunPage:
+        """Return a page of runs."""
+        return search_runs(self._database, query)
+
+    def set_attributes(self, run_id: RunId, attributes: str, *, namespace: str | None = None) -> None:
+        """Merge attributes into those of the tip of the run's chain."""
+        merge_attributes(self._database, run_id, attributes, namespace=namespace)
+
+    def published(self, run_id: RunId, *, namespace: str | None = None) -> Mapping[str, Event]:
+        """Return what the tip of the run's chain published last, by name."""
+        return find_published(self._database, self._payloads, run_id, namespace=namespace)
+
+    def descendants(self, run_id: RunId, *, namespace: str | None = None, limit: int) -> Sequence[Run]:
+        """Return the tips of the chains below the run's chain, parents first."""
+        tip_of(self._database, run_id, namespace=namespace)
+        return find_descendants(self._database, run_id, limit=limit)
+
+    def patches(self) -> Sequence[PatchUse]:
+        """Return the open runs, counted, by what they have answered to ``patched``."""
+        return find_patches(self._database)
 
     def history(self, run_id: RunId, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """Return events of a run; none of a run that does not exist."""
@@ -237,14 +224,3 @@ class PostgresRuns:
         return self._database.run(
             statement, *[integer(one) if isinstance(one, int) else text(one) for one in arguments]
         )
-
-
-def _not_found(run_id: RunId, namespace: str | None) -> RunNotFound:
-    place = "" if namespace is None else f" in namespace {namespace!r}"
-    return RunNotFound(f"there is no run {run_id}{place}", run_id=run_id)
-
-
-def _terminal(run_id: RunId, state: str) -> RunTerminal:
-    return RunTerminal(
-        f"run {run_id} has ended ({state}); nothing can be sent to it any more", run_id=run_id, state=state
-    )

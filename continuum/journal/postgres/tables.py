@@ -40,6 +40,7 @@ __all__ = [
     "metadata",
     "runs",
     "schema_row",
+    "snapshots",
     "tasks",
     "workers",
     "workflow_versions",
@@ -63,6 +64,7 @@ runs: Final = Table(
     Column("chain_id", _ID, nullable=False),
     Column("lease_owner", _ID),
     Column("parent_id", _ID),
+    Column("parent_chain_id", _ID),
     Column("continued_from", _ID),
     Column("lease_token", BigInteger, nullable=False, server_default="0"),
     Column("wake_at", _MOMENT),
@@ -71,8 +73,10 @@ runs: Final = Table(
     Column("completed_at", _MOMENT),
     Column("retention_until", _MOMENT),
     Column("cancel_requested_at", _MOMENT),
+    Column("stuck_since", _MOMENT),
     Column("last_seq", Integer, nullable=False),
     Column("grants", Integer, nullable=False, server_default="0"),
+    Column("parent_command", Integer),
     Column("version", Integer, nullable=False),
     Column("is_tip", Boolean, nullable=False, server_default=text("true")),
     Column("state", Text, nullable=False),
@@ -82,15 +86,26 @@ runs: Final = Table(
     Column("idempotency_key", Text),
     Column("trace_context", Text),
     Column("stuck_reason", Text),
+    Column("parent_close", Text),
     info={"storage": {"fillfactor": 70}},
 )
-# Free and due, per workflow version: one probe for each that a dispatcher has loaded, however long the queue of others.
+# Free and due, by the code they are pinned to: one probe for each that a dispatcher may take, however long the queue of
+# others; and, by a skip scan, all the code that free runs are pinned to.
 Index(
-    "continuum_runs_due",
+    "continuum_runs_code",
     runs.c.workflow,
     runs.c.version,
+    runs.c.version_hash,
     runs.c.wake_at,
     postgresql_where=text("lease_owner is null and wake_at is not null"),
+)
+# Those set aside, for the dispatcher that brings other code. A run that works never has the column written.
+Index(
+    "continuum_runs_stuck",
+    runs.c.workflow,
+    runs.c.version,
+    runs.c.stuck_since,
+    postgresql_where=text("stuck_since is not null"),
 )
 # Mine and due; and, by a skip scan, all owners there are.
 Index(
@@ -100,6 +115,16 @@ Index(
     postgresql_where=text("lease_owner is not null"),
 )
 Index("continuum_runs_tip", runs.c.chain_id, unique=True, postgresql_where=text("is_tip"))
+# The children of a chain: of each the run that stands for it now.
+Index(
+    "continuum_runs_children",
+    runs.c.parent_chain_id,
+    runs.c.id,
+    postgresql_where=text("parent_chain_id is not null and is_tip"),
+)
+# Searches: newest first, or a span of time. Neither column ever changes. (Not by id alone: the time in an id is when a
+# run was thought of, a scheduled one's when it should have started.)
+Index("continuum_runs_created", runs.c.created_at, runs.c.id)
 
 events: Final = Table(
     "continuum_events",
@@ -191,6 +216,7 @@ workers: Final = Table(
     Column("hostname", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
     Column("workflows", ARRAY(Text), nullable=False),
+    Column("version_hashes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     info={"storage": {"fillfactor": 50}},
 )
 
@@ -248,7 +274,19 @@ workflow_versions: Final = Table(
     Column("retention_us", BigInteger),
     Column("first_seen_at", _MOMENT, nullable=False, server_default=_NOW),
     Column("source", Text, nullable=False),
+    Column("signals", JSON),
     PrimaryKeyConstraint("name", "hash", name="continuum_workflow_versions_pkey"),
+)
+
+# The folded beginning of a long history, so that its run is loaded faster: a copy, which may be missing or deleted.
+snapshots: Final = Table(
+    "continuum_snapshots",
+    metadata,
+    Column("run_id", _ID, primary_key=True),
+    Column("made_at", _MOMENT, nullable=False, server_default=_NOW),
+    Column("through_seq", Integer, nullable=False),
+    Column("format", Integer, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 # One row: what the tables are, for a release that must know whether it can work with them.

@@ -4,6 +4,7 @@ import traceback
 from typing import Any, Final
 
 from continuum.replay.effects.base import current_loop
+from continuum.replay.texts import spell
 
 __all__ = ["WorkflowLog", "log"]
 
@@ -59,17 +60,18 @@ class WorkflowLog:
     ) -> None:
         """Log at any level; ``stack_info`` and ``stacklevel`` are accepted and ignored."""
         loop = current_loop("log")
-        if not loop.ledger.live or loop.dead:
+        # On replay, too: what is wrong with it is raised each time or never.
+        fields = dict(extra) if extra else {}
+        if not loop.is_logging:
             return
-        text = _formatted(message, args)
+        text = spell(loop.ledger, lambda: _formatted(message, args))
         if exc_info:
-            text += "\n" + _traceback(exc_info)
-        loop.log(level, text, dict(extra or {}))
+            text += "\n" + spell(loop.ledger, lambda: _traceback(exc_info))
+        loop.log(level, text, fields)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802, ARG002 - the standard library's name
         """Whether a line logged now would appear: False while replaying."""
-        loop = current_loop("log")
-        return loop.ledger.live and not loop.dead
+        return current_loop("log").is_logging
 
 
 def _formatted(message: object, args: tuple[object, ...]) -> str:
@@ -80,7 +82,7 @@ def _formatted(message: object, args: tuple[object, ...]) -> str:
     values: Any = args[0] if len(args) == 1 and isinstance(args[0], dict) and args[0] else args
     try:
         return str(text % values)
-    except (TypeError, ValueError, KeyError):
+    except Exception:  # noqa: BLE001 - an argument's __str__ may raise anything
         # A line about a mistake in a format is better than a run that fails for it.
         return f"{text} {args!r}"
 

@@ -2,13 +2,12 @@
 
 import logging
 import selectors
-from collections.abc import Sequence
 from datetime import timedelta
 
 from continuum.errors import ContinuumError
 from continuum.journal.protocol import Journal
 from continuum.journal.requests import CommitReply, CommitRequest, Reply
-from continuum.model.events import Event
+from continuum.model.decisions import Commit
 from continuum.runtime.lease import Lease
 from continuum.runtime.turns.settlement import Settlement
 from continuum.runtime.turns.slots import Slot, SlotTable
@@ -91,13 +90,14 @@ class Batches:
         size = 0
         for slot in slots:
             commit = slot.commit
-            if commit is None or not self._table.holds(slot):
+            if commit is None or slot.sent or not self._table.holds(slot):
                 continue
-            size += _size(commit.decision.events)
+            size += _size(commit)
             if held and size > _MOST_BYTES:
                 self._waiting.insert(0, slot)
                 continue
             slot.tries += 1
+            slot.sent = True
             held.append(slot)
             commits.append(commit)
         if held:
@@ -123,5 +123,14 @@ class Batches:
         self._settlement.refused(slots, error)
 
 
-def _size(events: Sequence[Event]) -> int:
-    return sum([len(event.payload) for event in events if event.payload is not None])
+def _size(commit: Commit) -> int:
+    decision = commit.decision
+    size = sum([len(event.payload) for event in decision.events if event.payload is not None])
+    if decision.reaches_out:
+        size += sum([len(child.started) + len(child.attributes or "") for child in decision.children])
+        size += sum([len(letter.payload) for letter in decision.letters if letter.payload is not None])
+        size += len(decision.attributes or "")
+        if decision.successor is not None:
+            size += len(decision.successor.started)
+    report = commit.report
+    return size if report is None else size + len(report.payload or "")

@@ -33,7 +33,8 @@ class Crier:
     def send(self) -> None:
         """Send what there is to tell, if the line is idle."""
         settlement = self._settlement
-        if not (settlement.done or settlement.freed_tasks) or not self.wire.idle:
+        waits = settlement.done or settlement.freed_tasks or settlement.freed_runs or settlement.posted
+        if not waits or not self.wire.idle:
             return
         hints: list[Hint] = []
         if settlement.done:
@@ -42,5 +43,11 @@ class Crier:
         if settlement.freed_tasks:
             settlement.freed_tasks = False
             hints.append(Hint(HintKind.TASKS))
+        if settlement.freed_runs:
+            settlement.freed_runs = False
+            hints.append(Hint(HintKind.START))
+        if settlement.posted:
+            settlement.posted = False
+            hints.append(Hint(HintKind.MAIL))
         request = HintRequest(tuple(hints))
         self.wire.send(request, request)

@@ -26,7 +26,7 @@ from continuum.runtime.turns.desk import Desk
 from continuum.runtime.turns.pool import Pool
 from continuum.runtime.turns.settlement import Settlement
 from continuum.runtime.turns.slots import Slot, SlotTable
-from continuum.runtime.turns.turning import Turner, explain
+from continuum.runtime.turns.turning import Turner, explain, is_ordered_to_end
 from continuum.telemetry.probes import probe
 
 __all__ = ["Intake"]
@@ -83,7 +83,11 @@ class Intake:
         if time.monotonic() < self.pause_until:
             return None
         self._desk.come_due()
-        return self._desk.next_request(self._lease.worker, room=0 if draining else self._room())
+        room = 0 if draining else self._room()
+        if not room and self._desk.untold:
+            self._desk.untold = False
+            self._settlement.freed_runs = True
+        return self._desk.next_request(self._lease.worker, room=room)
 
     def _room(self) -> int:
         if not self._desk.want_claim:
@@ -122,13 +126,17 @@ class Intake:
         """A request of the desk was answered."""
         match reply:
             case ClaimReply(runs=runs) if isinstance(request, RegrantRequest):
+                self._desk.regranted(request.grants)
                 for run in self._settlement.regranted(request.grants, runs):
                     self._admit(run)
             case ClaimReply(runs=runs):
                 probe("claim.answered")
                 # Crash: the runs are ours in the database and in nobody's memory; the sweep frees them.
-                if isinstance(request, ClaimRequest) and len(runs) >= request.limit:
+                full = isinstance(request, ClaimRequest) and len(runs) >= request.limit
+                if full:
                     self._desk.want_claim = True
+                if self._desk.claimed(all_of_it=not full):
+                    self._settlement.freed_runs = True
                 self._make_room(len(runs))
                 for run in runs:
                     self._admit(run)
@@ -144,8 +152,19 @@ class Intake:
     def refused(self, request: Request, error: ContinuumError) -> None:
         """A request of the desk was refused; nothing was written."""
         logger.warning("%s was refused: %s", type(request).__name__, error)
+        self._desk.refused(request)
+        self._tell_of_claim(request)
+        if not isinstance(request, RegrantRequest):
+            self.pause_until = time.monotonic() + _REFUSED_PAUSE
+
+    def lost(self, request: Request) -> None:
+        """Nobody knows what became of a request of the desk."""
         self._desk.lost(request)
-        self.pause_until = time.monotonic() + _REFUSED_PAUSE
+        self._tell_of_claim(request)
+
+    def _tell_of_claim(self, request: Request) -> None:
+        if isinstance(request, ClaimRequest) and self._desk.claimed(all_of_it=False):
+            self._settlement.freed_runs = True
 
     def _admit(self, run: ClaimedRun) -> None:
         if not self._lease.live:
@@ -155,7 +174,7 @@ class Intake:
         if stale is not None:
             self._settlement.drop(stale)
         most = self._settings.max_grants
-        if run.grants > most:
+        if run.grants > most and not is_ordered_to_end(run):
             # It is tried once more after each back-off: whoever survives that resets the count.
             reason = f"it took {most} dispatchers down without making progress"
             self._settlement.stick_grant(grant, reason, grants=most - 1)
@@ -166,8 +185,9 @@ class Intake:
         except BaseException as error:
             if not isinstance(error, ContinuumError):
                 logger.exception("run %s: the engine failed to load it", run.run_id)
-            logger.error("run %s is stuck: %s", run.run_id, error)  # noqa: TRY400 - the reason says it all
-            self._settlement.stick_grant(grant, explain(error))
+            reason = explain(error)
+            logger.error("run %s is stuck: %s", run.run_id, reason)  # noqa: TRY400 - the reason says it all
+            self._settlement.stick_grant(grant, reason)
             return
         finally:
             self.turning_since = None
@@ -177,13 +197,18 @@ class Intake:
 
     def _sort_mail(self, messages: Sequence[Message]) -> bool:
         """Put mail into the slots of its runs; return whether any was new."""
-        news = False
+        news = here = False
         for message in self._desk.unread(messages):
             slot = self._table.of_chain(message.chain_id)
-            if slot is not None and message.id not in slot.mail:
+            if slot is None:
+                continue
+            here = True
+            if message.id not in slot.mail:
                 slot.mail[message.id] = message
                 self._table.make_ready(slot)
                 news = True
+        if not here:
+            self._desk.read_further()
         return news
 
     def _looked(self, reply: LookReply) -> None:

@@ -16,6 +16,9 @@ no answer                      never sent again blindly: take a fresh token firs
                                and fences, the lost statement), then the row says whether it landed
 =============================  =======================================================================
 
+``# Invariant:`` a commit is brought to its end by the answer of the line it is on, and by nobody else before that. Rows
+are looked up for other reasons, too, and such a look may overtake the answer.
+
 ``# Invariant:`` a local result leaves this process only by an acknowledged commit or a fenced hand-in; until then the
 pool counts it as held, so that no reconcile starts the attempt again.
 """
@@ -24,10 +27,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import msgspec
 
+from continuum.config import Settings
 from continuum.errors import ContinuumError
 from continuum.journal.requests import CommitReply, InspectReply, StickRequest
 from continuum.model.decisions import Commit, LogLine
@@ -36,6 +39,7 @@ from continuum.model.leases import ClaimedRun, Grant
 from continuum.model.runs import RunState
 from continuum.runtime.lease import Lease
 from continuum.runtime.turns.desk import Desk
+from continuum.runtime.turns.growth import Growth
 from continuum.runtime.turns.outlets import Outlets
 from continuum.runtime.turns.slots import Slot, SlotTable
 
@@ -57,22 +61,26 @@ class Settlement:
     :ivar again: groups of slots whose commits are to be sent (again), each as a batch of its own.
     :ivar done: ids of runs that ended, for clients that wait.
     :ivar freed_tasks: whether tasks were inserted that other pools may take.
+    :ivar freed_runs: whether runs were inserted that others are to claim.
+    :ivar posted: whether messages were posted to runs that are not here.
+    :ivar growth: of histories, for whoever makes snapshots.
     """
 
-    def __init__(
-        self, *, table: SlotTable, desk: Desk, outlets: Outlets, lease: Lease, stuck_backoff: timedelta
-    ) -> None:
+    def __init__(self, *, table: SlotTable, desk: Desk, outlets: Outlets, lease: Lease, settings: Settings) -> None:
         self._table = table
         self._desk = desk
         self._outlets = outlets
         self._pool = outlets.pool
         self._lease = lease
-        self._backoff = stuck_backoff
+        self._backoff, self._longest_backoff = settings.stuck_backoff, settings.stuck_backoff_max
         self._lines: list[tuple[RunId, LogLine]] = []
         self._later: list[tuple[float, Slot, Commit]] = []
         self.again: deque[list[Slot]] = deque()
         self.done: list[str] = []
         self.freed_tasks = False
+        self.freed_runs = False
+        self.posted = False
+        self.growth = Growth()
 
     @property
     def retry_at(self) -> float | None:
@@ -99,6 +107,7 @@ class Settlement:
         """The batch was executed."""
         written = reply.written
         for slot in slots:
+            slot.sent = False
             if not self._table.holds(slot):
                 continue
             if slot.run_id in written:
@@ -109,6 +118,8 @@ class Settlement:
 
     def refused(self, slots: Sequence[Slot], error: ContinuumError) -> None:
         """Nothing of the batch was written."""
+        for slot in slots:
+            slot.sent = False
         held = [slot for slot in slots if self._table.holds(slot)]
         if not held:
             return
@@ -126,6 +137,7 @@ class Settlement:
     def lost(self, slots: Sequence[Slot]) -> None:
         """Nobody knows whether the batch was, or will be, executed."""
         for slot in slots:
+            slot.sent = False
             if self._table.holds(slot):
                 self._desk.regrants[slot.run_id] = slot.token
 
@@ -139,11 +151,14 @@ class Settlement:
                 if state is not None and mine:
                     # A claim or re-grant that landed without an answer.
                     self._desk.regrants[run_id] = state.token
+            elif slot.sent:
+                # What was read is from before its commit, or from after it: the answer says which.
+                continue
             elif state is None or not mine:
                 self.drop(slot)
             elif state.token != slot.token:
                 self._desk.regrants[run_id] = state.token
-            elif slot.commit is not None:
+            elif slot.commit is not None and slot.tries:
                 self._compare(slot, slot.commit, state.last_seq)
         self._act()
 
@@ -162,7 +177,8 @@ class Settlement:
                 slot.token = run.token
                 if slot.commit is not None:
                     slot.commit = msgspec.structs.replace(slot.commit, token=run.token)
-                    self._compare(slot, slot.commit, run.last_seq)
+                    if slot.tries and not slot.sent:
+                        self._compare(slot, slot.commit, run.last_seq)
         self._act()
         return fresh
 
@@ -189,7 +205,9 @@ class Settlement:
 
     def stick_grant(self, grant: Grant, reason: str, *, grants: int = 0) -> None:
         """Set aside a run that never got a slot; ``grants``: see :class:`StickRequest`."""
-        self._desk.sticks.append(StickRequest(self._lease.worker, grant, reason, self._backoff, grants))
+        self._desk.sticks.append(
+            StickRequest(self._lease.worker, grant, reason, self._backoff, grants, self._longest_backoff)
+        )
 
     def forget_flown(self, slot: Slot) -> None:
         """The outcomes delivered last need no keeping: they are journaled, or nobody wanted them."""
@@ -236,8 +254,15 @@ class Settlement:
             self.freed_tasks = True
         for line in decision.logs:
             self._lines.append((slot.run_id, line))
-        if slot.execution.ended:
-            self._end(slot)
+        ended = slot.execution.ended
+        if ended:
+            self._end(slot, decision.state)
+        elif commit.seen + len(decision.events) >= slot.fold_at:
+            slot.fold(commit.seen + len(decision.events))
+            self.growth.grew(slot.run_id)
+        if commit.report is not None or decision.reaches_out:
+            self._reached_out(commit)
+        if ended:
             return
         self._table.set_active(slot, active=decision.state is RunState.RUNNING)
         self._table.touch(slot)
@@ -245,14 +270,43 @@ class Settlement:
         if slot.results or slot.mail:
             self._table.make_ready(slot)
 
-    def _end(self, slot: Slot) -> None:
+    def _reached_out(self, commit: Commit) -> None:
+        """A commit has brought others something: whoever is here looks at once, whoever is not is told."""
+        decision, report, table, desk = commit.decision, commit.report, self._table, self._desk
+        if decision.children or decision.successor is not None:
+            # Whatever a chain goes on with is loaded here.
+            new_runs = {(child.workflow, child.version) for child in decision.children}
+            self.freed_runs = desk.inserted(new_runs) or self.freed_runs
+        addressees = [] if report is None else [table.find(report.parent_id)]
+        if decision.letters:
+            # Those to a run that this commit has inserted come with the claim of it.
+            new: set[str] = {child.id for child in decision.children}
+            if decision.successor is not None:
+                new.add(commit.chain_id)
+            addressees += [table.of_chain(letter.chain_id) for letter in decision.letters if letter.chain_id not in new]
+        if decision.cascade is not None:
+            addressees.append(None)
+        if None in addressees:
+            self.posted = True
+            desk.heard_of_mail(held=len(table) > 0)
+        elif addressees:
+            # Nobody else can read it: no hint.
+            desk.want_mail = True
+
+    def _end(self, slot: Slot, state: RunState) -> None:
         self._table.remove(slot)
+        if slot.folded:
+            self.growth.ended(slot.run_id)
         pool = self._pool
         if pool is not None:
             # The terminal commit took the run's task rows with it.
             pool.settle([(o.run_id, o.command, o.attempt) for o in slot.results])
         slot.execution.evict()
-        self.done.append(slot.run_id)
+        if state is not RunState.CONTINUED:
+            # Clients wait for the chain, by the id they started it under.
+            self.done.append(slot.run_id)
+            if str(slot.chain_id) != slot.run_id:
+                self.done.append(slot.chain_id)
 
     def _act(self) -> None:
         self._outlets.hand_out()

@@ -15,8 +15,10 @@ from continuum.model.decisions import Commit
 from continuum.model.ids import ChainId, RunId
 from continuum.model.leases import Grant
 from continuum.model.messages import Message
+from continuum.model.runs import ParentLink
 from continuum.model.tasks import TaskOutcome
 from continuum.replay.execution import Execution
+from continuum.runtime.turns.growth import fold_at
 
 __all__ = ["Slot", "SlotTable"]
 
@@ -26,6 +28,8 @@ _SPARE_TIMERS = 64
 class Slot:
     """One run in memory.
 
+    :ivar workflow: name of its workflow.
+    :ivar parent: who started it as a child, None if nobody.
     :ivar token: the grant's fencing token.
     :ivar row_wake: what ``wake_at`` holds in the database.
     :ivar results: local outcomes not yet delivered.
@@ -33,8 +37,11 @@ class Slot:
     :ivar commit: the flying commit, None if there is none.
     :ivar flown: the local outcomes it holds, kept until it is settled.
     :ivar tries: how often the flying commit was sent.
+    :ivar sent: whether it is on a line, and that line's answer is still to come.
     :ivar watched: the time its entry among the timers stands for, None if it has none.
     :ivar active: whether it computes or waits for activities, rather than for the outside.
+    :ivar folded: through which event its last snapshot reaches, or will once it is made; 0 if it has none.
+    :ivar fold_at: the sequence number at which it wants the next one.
     """
 
     __slots__ = (
@@ -44,16 +51,22 @@ class Slot:
         "commit",
         "execution",
         "flown",
+        "fold_at",
+        "folded",
         "last_at",
         "mail",
+        "parent",
         "queued",
         "results",
         "retention_us",
         "row_wake",
         "run_id",
+        "sent",
+        "threshold",
         "token",
         "tries",
         "watched",
+        "workflow",
     )
 
     def __init__(
@@ -61,15 +74,21 @@ class Slot:
         *,
         run_id: RunId,
         chain_id: ChainId,
+        workflow: str,
+        parent: ParentLink | None,
         token: int,
         execution: Execution,
         row_wake: int | None,
         retention_us: int | None,
         adopt: str | None,
         last_at: int,
+        threshold: int | None = None,
+        folded: int = 0,
     ) -> None:
         self.run_id = run_id
         self.chain_id = chain_id
+        self.workflow = workflow
+        self.parent = parent
         self.token = token
         self.execution = execution
         self.row_wake = row_wake
@@ -81,14 +100,23 @@ class Slot:
         self.commit: Commit | None = None
         self.flown: list[TaskOutcome] = []
         self.tries = 0
+        self.sent = False
         self.queued = False
         self.active = False
         self.watched: int | None = None
+        self.threshold = threshold
+        self.folded = folded
+        self.fold_at = fold_at(threshold, folded)
 
     @property
     def grant(self) -> Grant:
         """The right under which the run is written."""
         return Grant(self.run_id, self.token)
+
+    def fold(self, last_seq: int) -> None:
+        """Say that a snapshot through this event is on its way."""
+        self.folded = last_seq
+        self.fold_at = fold_at(self.threshold, self.folded)
 
 
 class SlotTable:

@@ -29,11 +29,7 @@ from continuum.config import Settings
 from continuum.declare.registry import Registry
 from continuum.errors import ContinuumError
 from continuum.journal.protocol import Journal
-from continuum.journal.requests import (
-    Hint,
-    HintKind,
-    Request,
-)
+from continuum.journal.requests import Hint, HintKind, Request
 from continuum.model.tasks import TaskOutcome
 from continuum.runtime.lease import Lease, LeaseState
 from continuum.runtime.turns.batches import Batches
@@ -91,20 +87,19 @@ class Turns:
         self._selector = selectors.DefaultSelector()
         self._bell: Bell[TaskOutcome] = Bell()
         self._selector.register(self._bell.fileno(), selectors.EVENT_READ, self._bell.awake)
-        self._table = SlotTable()
-        self._turner = Turner(registry=registry, clock=journal.clock, outlets=outlets, spin_limit=settings.spin_limit)
+        self._table = table = SlotTable()
+        self._turner = Turner(registry=registry, clock=journal.clock, outlets=outlets, settings=settings)
         self._desk = Desk(
             workflows=tuple((flow.name, flow.version) for flow in registry.workflows()),
+            hashes=tuple(flow.hash for flow in registry.workflows()),
             queues=() if pool is None else None if settings.queues is None else tuple(settings.queues),
             executors=lambda: outlets.executors,
             poll=settings.poll_interval,
         )
-        self._settlement = Settlement(
-            table=self._table, desk=self._desk, outlets=outlets, lease=lease, stuck_backoff=settings.stuck_backoff
-        )
+        self._settlement = Settlement(table=table, desk=self._desk, outlets=outlets, lease=lease, settings=settings)
         self._intake = Intake(
             settings=settings,
-            table=self._table,
+            table=table,
             desk=self._desk,
             settlement=self._settlement,
             turner=self._turner,
@@ -117,7 +112,7 @@ class Turns:
             selector=self._selector,
             journal=journal,
             lines=settings.commit_lines,
-            table=self._table,
+            table=table,
             settlement=self._settlement,
             lease=lease,
             dispatch_deadline=settings.dispatch_deadline,
@@ -129,7 +124,7 @@ class Turns:
             journal.open_line,
             on_reply=self._intake.replied,
             on_refused=self._intake.refused,
-            on_lost=self._desk.lost,
+            on_lost=self._intake.lost,
             patience=settings.lease_ttl.total_seconds(),
         )
         self._crier = Crier(selector=self._selector, journal=journal, settlement=self._settlement)
@@ -141,10 +136,9 @@ class Turns:
             on_deaf=self._desk.look_now,
         )
         self._stopped = threading.Event()
-        self._leaving = Leaving(
-            table=self._table, desk=self._desk, intake=self._intake, pool=pool, stopped=self._stopped
-        )
+        self._leaving = Leaving(table=table, desk=self._desk, intake=self._intake, pool=pool, stopped=self._stopped)
         self.calm = self._leaving.calm
+        self.growth = self._settlement.growth
         self._thread: threading.Thread | None = None
         self.passed = time.monotonic()
 
@@ -165,6 +159,10 @@ class Turns:
         self._desk.want_mail = True
         self._desk.want_claim = True
         self._bell.ring()
+
+    def look(self) -> None:
+        """At the next pass ask whether a hint was missed, instead of at the next poll. The loop's own thread."""
+        self._desk.look_now()
 
     def wake(self) -> None:
         """Pass the loop soon."""
@@ -349,7 +347,7 @@ class Turns:
         self._table.fly(slot, commit)
         self._batches.add(slot)
 
-    # ------------------------------------------------------------------ desk and hints
+    # ------------------------------------------------------------------ desk, hints, ends
 
     def _send_desk(self) -> None:
         if self._desk_wire.idle:
@@ -370,8 +368,6 @@ class Turns:
                     self._work_offered()
                 case HintKind.DONE:
                     pass
-
-    # ------------------------------------------------------------------ hints, ends
 
     def _let_everything_go(self) -> None:
         if self._lease.state is LeaseState.LOST:

@@ -9,6 +9,7 @@ from continuum import Continuum, Signal, activity, wait_signal, workflow
 from continuum.errors import DeterminismError
 
 approval = Signal("client.approval", str)
+price_of = Signal("client.price_of", str, reply=Decimal)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ async def first_signal(name: str) -> Any:
     return await wait_signal(name)
 
 
+@workflow(name="client.clerk", signals=[price_of, approval])
+async def clerk() -> str:
+    request = await price_of.receive()
+    request.answer(Decimal(len(request.value)))
+    return await approval.wait()
+
+
 @workflow(name="client.broken")
 async def broken(text: str) -> None:
     raise ValueError(text)
@@ -73,7 +81,7 @@ async def impure(what: str) -> str:
             case "signal":
                 instance.signal("0190a6f0-0000-7000-8000-000000000001", "s")
             case _:
-                instance.list_runs()
+                instance.search()
     except DeterminismError as error:
         return str(error)
     return "not refused"

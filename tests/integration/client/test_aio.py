@@ -49,7 +49,7 @@ def test_the_life_of_a_run_can_be_awaited(continuum: Continuum) -> None:
         assert await again.result(timeout=WAIT) == 2
         assert (await handle.refresh()).ended
         assert (await handle.history())[-1].type == "run_completed"
-        assert len((await continuum.aio.list_runs()).runs) == 2
+        assert len((await continuum.aio.search()).runs) == 2
         assert await continuum.aio.tasks(handle.id) == []
         bare = continuum.aio.handle(handle.id)
         assert await bare.result(timeout=WAIT) == 1

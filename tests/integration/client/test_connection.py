@@ -87,6 +87,28 @@ def test_asking_for_the_result_inside_the_transaction_is_an_error_at_once(postgr
             assert handle.result(timeout=WAIT) == 2
 
 
+def test_what_needs_the_commit_says_so(postgres: Continuum, caller: Any) -> None:
+    with caller() as (connection, commit, _):
+        handle = postgres.start(flows.first_signal, "s", connection=connection)
+        for call in (
+            lambda: handle.signal("s", "early"),
+            lambda: handle.ask("s", timeout=WAIT),
+            handle.cancel,
+            handle.terminate,
+            handle.refresh,
+            handle.progress,
+        ):
+            with pytest.raises(RunNotFound, match="started with connection=.*Commit first"):
+                call()
+        with pytest.raises(RunNotFound) as stranger:
+            postgres.signal(handle.id, "s", "early")  # knows nothing of how it was started
+        assert "connection=" not in str(stranger.value)
+        assert handle.signal("s", "joined", connection=connection) == "delivered"
+        commit()
+        with postgres.running():
+            assert handle.result(timeout=WAIT) == "joined"
+
+
 def test_a_signal_arrives_with_the_commit(postgres: Continuum, caller: Any) -> None:
     handle = postgres.start(flows.first_signal, "s")
     with caller() as (connection, _, rollback):
@@ -210,7 +232,7 @@ def test_what_cannot_be_joined_is_refused_with_advice(postgres: Continuum, engin
     for wrong in (engine, object(), "postgresql://"):
         with pytest.raises(ConfigError, match="connection="):
             postgres.start(flows.total, 1, connection=wrong)
-    assert postgres.list_runs().runs == []
+    assert postgres.search().runs == []
 
 
 def test_a_joined_start_is_never_sent_twice(postgres: Continuum, database_url: str) -> None:
@@ -222,7 +244,7 @@ def test_a_joined_start_is_never_sent_twice(postgres: Continuum, database_url: s
     with pytest.raises(JournalUnavailable):
         postgres.start(flows.total, 1, connection=connection)
     connection.close()
-    assert postgres.list_runs().runs == []
+    assert postgres.search().runs == []
 
 
 def test_the_memory_journal_has_no_transactions_to_join() -> None:

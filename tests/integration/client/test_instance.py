@@ -52,13 +52,13 @@ def test_nothing_is_connected_by_making_an_instance() -> None:
 
 def test_without_a_database_the_error_says_how_to_name_one() -> None:
     with pytest.raises(ConfigError, match=r"CONTINUUM_DATABASE_URL.*Continuum.dev\(\)"):
-        Continuum().list_runs()
+        Continuum().search()
 
 
 def test_the_environment_names_the_database_when_it_is_needed(database_url: str, monkeypatch: Any) -> None:
     with Continuum() as instance:
         monkeypatch.setenv("CONTINUUM_DATABASE_URL", database_url)
-        assert instance.list_runs().runs == []
+        assert instance.search().runs == []
         assert instance.url == database_url
 
 
@@ -96,7 +96,7 @@ def test_a_schema_of_a_later_release_says_to_upgrade_the_package(database_url: s
         cursor.execute("update continuum_schema set format = format + 1")
     connection.close()
     with Continuum(database_url) as instance, pytest.raises(SchemaOutdated, match="upgrade"):
-        instance.list_runs()
+        instance.search()
 
 
 def test_a_schema_of_its_own_keeps_to_itself(empty_database_url: str) -> None:

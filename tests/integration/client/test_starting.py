@@ -23,7 +23,7 @@ from tests.integration.client import flows
 
 
 def count(continuum: Continuum) -> int:
-    return len(continuum.list_runs().runs)
+    return len(continuum.search().runs)
 
 
 def test_a_started_run_is_there_with_all_it_was_started_with(continuum: Continuum) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from continuum.errors import CodecError, JournalError
+from continuum.errors import CodecError, HistoryError, JournalError
 from continuum.journal.open import open_journal
 from continuum.model.codec import BytesWrapper
 from continuum.model.events import EventType
 from continuum.model.failures import Failure, FailureKind
 from continuum.model.runs import RunState
+from continuum.model.search import parse_query
+from continuum.model.snapshots import decode_snapshot, encode_snapshot
 from continuum.model.tasks import TaskOutcome
 from tests.integration.journal.conftest import unlocked
 from tests.support.journals import Desk, commit_of, event, failed, grant_of, order, succeeded
@@ -83,7 +85,9 @@ def test_names_chosen_by_clients_are_kept_to_the_letter(desk: Desk, name: str) -
     found = desk.journal.runs.find(given.id, namespace=name)
     assert found is not None
     assert (found.workflow, found.version_hash, found.idempotency_key, found.trace_context) == (name,) * 4
-    assert [run.id for run in desk.journal.runs.list_runs(namespace=name, workflow=name).runs] == [given.id]
+    assert [run.id for run in desk.journal.runs.search(parse_query({"workflow": name}, namespace=name)).runs] == [
+        given.id
+    ]
     desk.signal(given.id, name, '"\'"', namespace=name, delivery_id=name)
     [claimed] = desk.claim(worker, workflows=((name, 1),))
     assert (claimed.workflow, claimed.namespace, claimed.mail[0].name) == (name, name, name)
@@ -110,6 +114,39 @@ def wrapped(database_url: str) -> Iterator[Desk]:
         made = Desk(journal, wing="postgres", locked=unlocked)
         yield made
         made.close()
+
+
+def test_a_snapshot_is_wrapped_as_payloads_are_and_read_by_whoever_has_the_wrapper(wrapped: Desk, sql: Sql) -> None:
+    worker = wrapped.make_worker()
+    secret = event(EventType.VALUE_RECORDED, command=1, name="v", payload='"the secret"')
+    run = wrapped.write(worker, wrapped.fresh(worker), *[secret] * 3)
+    history = wrapped.journal.runs.history(run.run_id)
+    assert wrapped.journal.snapshots.save(run.run_id, encode_snapshot(history[:3]))
+    [(body,)] = sql("select body from continuum_snapshots")
+    assert body.startswith('{"$wrapped"')
+    assert "secret" not in body
+    found = wrapped.journal.snapshots.find(run.run_id)
+    assert found is not None
+    assert decode_snapshot(found) == history[:3]
+    [loaded] = wrapped.regrant(worker, grant_of(run))
+    assert (loaded.events, loaded.folded) == (history, 3)
+
+
+def test_a_snapshot_that_cannot_be_unwrapped_is_passed_over(desk: Desk, database_url: str, sql: Sql) -> None:
+    """A wrapper that was switched on for a while: the events say what can be read, not the copy."""
+    worker = desk.make_worker()
+    run = desk.write(worker, desk.fresh(worker), event(EventType.VALUE_RECORDED, command=1, payload="1"))
+    history = desk.journal.runs.history(run.run_id)
+    with closing(open_journal(database_url, wrapper=BytesWrapper("zlib", zlib.compress, zlib.decompress))) as other:
+        assert other.snapshots.save(run.run_id, encode_snapshot(history))
+    [loaded] = desk.regrant(worker, grant_of(run))
+    assert (loaded.events, loaded.folded, loaded.unreadable) == (history, 0, None)
+    lost = BytesWrapper("other", zlib.compress, zlib.decompress)
+    with (
+        closing(open_journal(database_url, wrapper=lost)) as other,
+        pytest.raises(HistoryError, match="wrapped by 'zlib'"),
+    ):
+        other.snapshots.find(run.run_id)
 
 
 def stored(sql: Sql) -> list[str]:

@@ -6,13 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from continuum import Continuum
+from continuum import Continuum, start_child, wait_signal
 from continuum.journal.protocol import Journal
 from continuum.journal.requests import ClaimReply, ClaimRequest
 from continuum.model.ids import new_worker_id
 from continuum.model.leases import WorkerInfo
 from continuum.model.runs import RunState
 from tests.integration.runtime import flows
+from tests.integration.runtime.families import children_of
 from tests.integration.runtime.test_disasters import SETTINGS, declared, registry_of
 from tests.support.eventually import eventually
 
@@ -62,7 +63,8 @@ def test_a_spinning_run_stays_stuck_for_its_own_reason_and_goes_on_with_the_mend
     bad, good = declared(spinning, "spin.flow"), declared(mended, "spin.flow")
     with Continuum(journal=journal, registry=registry_of(bad), **SETTINGS) as instance:
         handle = instance.start(bad)
-        with instance.running(spin_limit=1_000, stuck_backoff=timedelta(milliseconds=20)):
+        soon = timedelta(milliseconds=20)
+        with instance.running(spin_limit=1_000, stuck_backoff=soon, stuck_backoff_max=soon):
             # Through many back-offs, more than a run may take dispatchers down.
             for _ in range(8):
                 token = instance.get(handle.id).lease_token
@@ -71,3 +73,33 @@ def test_a_spinning_run_stays_stuck_for_its_own_reason_and_goes_on_with_the_mend
             assert "without coming to rest" in (run.stuck_reason or "")
     with Continuum(journal=journal, registry=registry_of(good), **SETTINGS) as deployed, deployed.running():
         assert deployed.handle(handle.id).result(timeout=WAIT) == "mended"
+
+
+def test_a_child_that_takes_dispatchers_down_is_not_replayed_to_be_terminated(journal: Journal) -> None:
+    begun: list[str] = []
+
+    async def child() -> None:
+        begun.append("child")  # continuum: allow[CT201] the test counts how often the code runs
+        await wait_signal("go")
+
+    async def parent() -> None:
+        start_child(pill, on_parent_close="terminate")
+        await wait_signal("end")
+
+    pill, flow = declared(child, "pill.child"), declared(parent, "pill.parent")
+    with Continuum(journal=journal, registry=registry_of(pill, flow), **SETTINGS) as instance:
+        handle = instance.start(flow)
+        with instance.running():
+            eventually(lambda: instance.get(handle.id).state == RunState.SUSPENDED, WAIT)
+            [found] = children_of(instance, handle.id)
+            eventually(lambda: instance.get(found).state == RunState.SUSPENDED, WAIT)
+        before = list(begun)
+        instance.handle(found).signal("another", None)
+        assert [take_down(journal, "pill.child") for _ in range(5)] == [1, 2, 3, 4, 5]
+    with Continuum(journal=journal, registry=registry_of(flow), **SETTINGS) as parents, parents.running():
+        parents.handle(handle.id).signal("end", None)
+        parents.handle(handle.id).result(timeout=WAIT)
+    with Continuum(journal=journal, registry=registry_of(pill), **SETTINGS) as children:
+        with children.running(stuck_backoff=timedelta(hours=1)):
+            eventually(lambda: children.get(found).state == RunState.TERMINATED, WAIT)
+    assert begun == before, "what ends it needs none of its code"

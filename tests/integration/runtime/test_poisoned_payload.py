@@ -1,6 +1,7 @@
 """A payload that cannot be unwrapped (a lost key, another codec) makes its own run stuck, and disturbs no other."""
 
 import json
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from continuum import Continuum, activity, wait_signal, workflow
 from continuum.errors import CodecError
 from continuum.journal.open import open_journal
 from tests.support.eventually import eventually
+from tests.support.watched import WatchedJournal
 
 
 @activity(name="poison.quick")
@@ -32,12 +34,15 @@ class Wrapper:
 
     name = "test"
 
+    def __init__(self, why: str = "no key for this payload") -> None:
+        self.why = why
+
     def wrap(self, payload: str) -> str:
         return json.dumps({"w": payload})
 
     def unwrap(self, payload: str) -> str:
         if "LOST" in payload:
-            raise CodecError("no key for this payload", path="payload")
+            raise CodecError(self.why, path="payload")
         value = json.loads(payload)
         return value["w"] if isinstance(value, dict) and "w" in value else payload
 
@@ -67,3 +72,19 @@ def test_a_payload_that_cannot_be_unwrapped_disturbs_no_other_run(
         finally:
             pass
     journal.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_reason_that_no_column_can_hold_makes_a_run_stuck_all_the_same(database_url: str) -> None:
+    """Or it would be loaded again at once, for ever."""
+    why = "what is \0 or \ud800? " + "x" * 1_000_000
+    with closing(open_journal(database_url, wrapper=Wrapper(why))) as journal:
+        watched = WatchedJournal(journal)
+        options = {"poll_interval": timedelta(milliseconds=100)}
+        with Continuum(journal=watched, **options) as instance, instance.running():  # type: ignore[arg-type]
+            bad = instance.start(step, "LOST")
+            eventually(lambda: instance.get(bad.id).state == "stuck", 10)
+            reason = instance.get(bad.id).stuck_reason or ""
+            assert "what is \\0 or \\ud800? xxx" in reason
+            assert len(reason) < 5_000
+            assert watched.sent["StickRequest"] == 1

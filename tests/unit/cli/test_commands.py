@@ -129,7 +129,7 @@ def test_waiting_can_time_out_and_can_meet_a_failure(shop: Continuum) -> None:
         (("start", "client.echo", "--input", '[[{"name": 7, "price": "1"}]]'), ExitCode.USAGE, "'items' must be list"),
         (("start", "client.sum", "--input", "[1]", "--timeout", "nan"), ExitCode.USAGE, "--timeout"),
         (("start", "client.sum", "--input", "[1]", "--namespace", "\udcff"), ExitCode.USAGE, "namespace"),
-        (("runs", "--workflow", "\udcff"), ExitCode.USAGE, "workflow="),
+        (("runs", "--workflow", "\udcff"), ExitCode.USAGE, "workflow"),
         (("start",), ExitCode.USAGE, "WORKFLOW"),
         (("show", NOBODY), ExitCode.NOT_FOUND, NOBODY),
         (("show", "order-1"), ExitCode.NOT_FOUND, "UUID"),
@@ -158,6 +158,12 @@ def test_errors_are_json_where_json_was_asked_for(shop: Continuum) -> None:
     assert (error["type"], error["exit_code"]) == ("RunNotFound", 3)
 
 
+def test_errors_are_json_also_if_no_option_stands_before_the_command(shop: Continuum) -> None:
+    for arguments in (("show", NOBODY), ("runs", "--order", "size"), ("runs", "--limit", "0")):
+        result = CliRunner().invoke(main, [*arguments, "-A", APP, "--json"])
+        assert json.loads(result.stderr)["error"]["exit_code"] == result.exit_code
+
+
 @pytest.mark.parametrize(
     "arguments", [("runs", "--limit", "0", "--json"), ("--json", "runs", "--nonsense"), ("start", "--json")]
 )
@@ -179,9 +185,9 @@ def test_runs_are_listed_and_filtered(shop: Continuum) -> None:
     assert all(run_id in text for run_id in ids)
     assert "client.sum" not in text
     listed = document("runs", "--namespace", "eu", "--limit", "2")
-    assert [run["id"] for run in listed["runs"]] == sorted(ids, reverse=True)[:2]
+    assert [run["id"] for run in listed["runs"]] == ids[::-1][:2]
     rest = document("runs", "--namespace", "eu", "--cursor", listed["cursor"])
-    assert [run["id"] for run in rest["runs"]] == sorted(ids, reverse=True)[2:]
+    assert [run["id"] for run in rest["runs"]] == ids[::-1][2:]
     assert document("runs", "--state", "completed")["runs"] == []
 
 
@@ -276,6 +282,33 @@ def test_a_signal_says_what_became_of_it(shop: Continuum) -> None:
     assert cli("signal", handle.id, "s").exit_code == ExitCode.ENDED
 
 
+def test_a_signal_that_the_workflow_does_not_declare_is_wrong_usage(shop: Continuum) -> None:
+    handle = shop.start(flows.clerk)
+    for arguments, words in (
+        (("signal", handle.id, "typo"), "declares: client.approval, client.price_of. Nothing was sent."),
+        (("signal", handle.id, "client.approval", "--value", "7"), "must be a text, and 7 is not"),
+        (("ask", handle.id, "client.approval", '"x"'), "does not answer signal 'client.approval'"),
+        (("ask", handle.id, "client.price_of", "7"), "must be a text, and 7 is not"),
+    ):
+        result = cli(*arguments)
+        assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
+        assert words in result.stderr
+
+
+def test_a_question_prints_its_answer(shop: Continuum) -> None:
+    with shop.running():
+        handle = shop.start(flows.clerk)
+        question = ("ask", handle.id, "client.price_of", '"tea"', "--delivery-id", "d")
+        assert cli(*question, "--timeout", "20").stdout == "3\n"
+        assert document(*question) == {"id": handle.id, "signal": "client.price_of", "reply": "3"}
+        assert cli("ask", handle.id, "client.price_of", '"milk"', "--timeout", "0.1").exit_code == ExitCode.TIMEOUT
+        handle.signal(flows.approval, "yes")
+        handle.result(timeout=20)
+    assert cli("ask", handle.id, "client.price_of", '"tea"').exit_code == ExitCode.ENDED
+    assert cli("ask", NOBODY, "client.price_of").exit_code == ExitCode.NOT_FOUND
+    assert cli("ask", handle.id, "s", "{").exit_code == ExitCode.USAGE
+
+
 def test_a_cancel_is_a_request(shop: Continuum) -> None:
     handle = shop.start(flows.forever)
     assert cli("cancel", handle.id).stdout == "requested\n"
@@ -286,7 +319,8 @@ def test_terminate_does_nothing_until_it_is_told_to(shop: Continuum) -> None:
     handle = shop.start(flows.forever)
     dry = cli("terminate", handle.id)
     assert (dry.exit_code, "--execute" in dry.stdout) == (0, True)
-    assert document("terminate", handle.id)["executed"] is False
+    told = document("terminate", handle.id)
+    assert ([run["id"] for run in told["would_terminate"]], told["executed"]) == ([handle.id], False)
     assert not handle.refresh().ended
     assert cli("terminate", handle.id, "--reason", "\udcff", "--execute").exit_code == ExitCode.USAGE
     assert cli("terminate", handle.id, "--reason", "a test", "--execute").stdout == f"terminated {handle.id}\n"

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from continuum.client.timeline import moment
 from continuum.model.events import Event, EventType
 from continuum.model.failures import Failure
@@ -30,9 +32,9 @@ def at(seconds: float) -> datetime:
 class History:
     """Events with rising numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: str | None = None) -> None:
         self.events: list[Event] = []
-        self.add(EventType.RUN_STARTED, 0).add(EventType.RUN_BEGAN, 0)
+        self.add(EventType.RUN_STARTED, 0, payload=started).add(EventType.RUN_BEGAN, 0)
 
     def add(
         self,
@@ -59,6 +61,14 @@ class History:
         self.add(EventType.SIGNAL_AWAITED, seconds, command, name, None, location=location)
         return self if limit is None else self.timer(command + 1, seconds, limit, location)
 
+    def child(self, command: int, name: str, seconds: float, run: str, *, key: str | None = None) -> "History":
+        payload = msgspec.json.encode({"id": run, "key": key, "input": [[], {}]}).decode()
+        return self.add(EventType.CHILD_STARTED, seconds, command, name, payload, location="flows.py:40")
+
+    def undo(self, command: int, name: str, seconds: float, *, undoes: int | None) -> "History":
+        payload = msgspec.json.encode({"undoes": undoes, "arguments": []}).decode()
+        return self.add(EventType.COMPENSATION_SCHEDULED, seconds, command, name, payload, location="flows.py:20")
+
 
 def a_run(state: RunState, **fields: Any) -> Run:
     defaults: dict[str, Any] = {
@@ -84,6 +94,9 @@ def a_run(state: RunState, **fields: Any) -> Run:
         "grants": 0,
         "is_tip": True,
         "parent_id": None,
+        "parent_chain_id": None,
+        "parent_command": None,
+        "parent_close": None,
         "continued_from": None,
         "attributes": {},
     }

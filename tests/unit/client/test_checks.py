@@ -7,15 +7,10 @@ from typing import Any
 
 import pytest
 
-from continuum.client.checks import (
-    MAX_ATTRIBUTES,
-    attributes_text,
-    check_key,
-    check_namespace,
-    check_run_id,
-    check_timeout,
-)
-from continuum.errors import CodecError, ConfigError, RunNotFound
+from continuum import Continuum, Signal
+from continuum.client.checks import check_key, check_namespace, check_run_id, check_timeout
+from continuum.errors import CodecError, ConfigError, DeclarationError, RunNotFound, SearchError
+from continuum.model.attributes import MAX_ATTRIBUTES, attributes_text
 from continuum.model.runs import RunState
 
 
@@ -74,6 +69,50 @@ def test_another_timeout_is_a_value_error(given: Any) -> None:
         check_timeout(given)
 
 
+class Nameless:
+    def __str__(self) -> str:
+        raise KeyError
+
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def bottomless() -> Any:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize("strange", [bottomless, lambda: -(10**5_000), Nameless], ids=["deep", "long", "nameless"])
+def test_what_has_no_text_is_refused_as_anything_else(strange: Any) -> None:
+    value = strange()
+    with Continuum("memory://") as continuum:
+        handle = continuum.handle("0190a6f0-0000-7000-8000-00000000000a")
+        calls: list[tuple[type[Exception], Any]] = [
+            (RunNotFound, lambda: continuum.get(value)),
+            (RunNotFound, lambda: continuum.handle(value)),
+            (ConfigError, lambda: check_namespace(value)),
+            (ConfigError, lambda: check_key("delivery_id", value)),
+            (ValueError, lambda: check_timeout(value)),
+            (SearchError, lambda: handle.tree(limit=value)),
+            (ConfigError, lambda: handle.terminate(value)),
+            (ConfigError, lambda: handle.history(payloads=value)),
+            (DeclarationError, lambda: handle.signal(value)),
+            (DeclarationError, lambda: continuum.start(value)),
+            (CodecError, lambda: Signal("s", str).encode(value)),
+            (CodecError, lambda: handle.signal(Signal("s", list[str]), value)),
+        ]
+        for error, call in calls:
+            with pytest.raises(error, match="is not|wants|no run has"):
+                call()
+        assert continuum.find(value) is None
+
+
+def test_a_timeout_longer_than_any_float_is_no_limit() -> None:
+    assert check_timeout(10**5_000) is None
+
+
 def test_attributes_keep_their_order_and_their_types() -> None:
     assert attributes_text({"b": 1, "a": "1", "nested": {"list": [None, True, 1.5, ("x",)]}}) == (
         '{"b":1,"a":"1","nested":{"list":[null,true,1.5,["x"]]}}'
@@ -96,6 +135,7 @@ def test_attributes_keep_their_order_and_their_types() -> None:
         ({"a": Decimal(1)}, "attributes.a"),
         ({"a": datetime(2026, 1, 1)}, "attributes.a"),  # noqa: DTZ001 - refused all the same
         ({"a": object()}, "attributes.a"),
+        ({"a": [-(10**5_000)]}, "attributes.a[0]"),
         ({"a": b"x"}, "attributes.a"),
     ],
 )
@@ -139,3 +179,11 @@ def test_attributes_that_contain_themselves_are_refused() -> None:
     attributes["self"] = attributes
     with pytest.raises(CodecError, match="nested"):
         attributes_text(attributes)
+
+
+def test_a_workflow_searched_for_is_no_list_without_a_bottom() -> None:
+    deep: Any = "flow"
+    for _ in range(100_000):
+        deep = [deep]
+    with Continuum("memory://") as continuum, pytest.raises(SearchError):
+        continuum.search({"workflow": deep})

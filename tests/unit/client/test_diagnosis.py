@@ -1,11 +1,14 @@
 """Why a run is not moving, in sentences; each test is a situation an operator can meet."""
 
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from continuum.client.diagnosis import Weight, diagnose, say_duration
+from continuum.client.children import MOST_TOLD, Child
+from continuum.client.diagnosis import diagnose
+from continuum.client.findings import Finding, Weight, say_count, say_duration
 from continuum.model.events import EventType
 from continuum.model.runs import ENDED, RunState
 from tests.unit.client.histories import ALIVE, BOOM, DEAD, HOUR, History, a_run, a_task, a_worker, at, us
@@ -18,6 +21,7 @@ def told(
     tasks: Any = (),
     workers: Any = None,
     after: float = 60.0,
+    children: Any = MappingProxyType({}),
     **fields: Any,
 ) -> list[tuple[str, str]]:
     findings = diagnose(
@@ -26,6 +30,7 @@ def told(
         tasks=tasks,
         workers=[a_worker()] if workers is None else workers,
         now=at(after),
+        children=children,
     )
     return [(str(finding.weight), finding.text) for finding in findings]
 
@@ -195,6 +200,16 @@ def test_a_cancel_that_has_not_ended_the_run_is_mentioned() -> None:
     assert text.startswith("a cancel was requested 10 s ago")
 
 
+def test_a_cancelled_run_that_rolls_back_says_so() -> None:
+    history = History().activity(1, "charge", 0).add(EventType.ACTIVITY_COMPLETED, 1, 1, payload="1")
+    history.add(EventType.CANCEL_REQUESTED, 5).undo(2, "refund", 5, undoes=1)
+    cancelled, refund = told(RunState.RUNNING, history, cancel_requested_at=at(5), tasks=[a_task(2)], after=9)
+    assert cancelled[1].endswith("the run has not ended: it is rolling back (1 compensation so far)")
+    assert refund == ("fine", "compensation refund (flows.py:20): attempt 1 of 5 waits in queue default since 9 s")
+    history.add(EventType.ACTIVITY_COMPLETED, 6, 2, payload="1").timer(3, 6, 60)
+    assert "its code went on after CancelledError" in told(history=history, cancel_requested_at=at(5))[0][1]
+
+
 def test_problems_come_before_what_is_fine() -> None:
     history = History().awaited(1, "go", 0).activity(2, "charge", 0)
     weights = [weight for weight, _ in told(history=history, tasks=[a_task(2)], lease_owner=DEAD)]
@@ -219,6 +234,7 @@ def test_every_reason_that_needs_somebody_says_what_to_do() -> None:
     [
         (timedelta(microseconds=500), "0 ms"),
         (timedelta(milliseconds=250), "250 ms"),
+        (timedelta(milliseconds=999.9), "1 s"),
         (timedelta(seconds=1.234), "1.23 s"),
         (timedelta(seconds=59.9), "59.9 s"),
         (timedelta(seconds=59.99), "60 s"),
@@ -265,3 +281,84 @@ def test_a_task_that_was_not_published_blames_no_worker() -> None:
     )
     assert finding.weight is Weight.BLOCKED
     assert "the broker is away" in (finding.remedy or "")
+
+
+# ------------------------------------------------------------------ children
+
+KIN = [f"0190a6f0-0000-7000-8000-0000000001{number:02}" for number in range(20)]
+WAITS = Finding(weight=Weight.FINE, text="waits for signal paid since 30 s (flows.py:9)")
+DUE = Finding(weight=Weight.BLOCKED, text="there is no live dispatcher", remedy="start one")
+
+
+def a_child(state: RunState, *findings: Finding, number: int = 0, **fields: Any) -> Child:
+    return Child(run=a_run(state, **{"id": KIN[number], "workflow": "order_flow", **fields}), findings=findings)
+
+
+def test_a_wait_for_a_child_names_it_its_state_and_what_it_waits_for() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0], key="o1")
+    who = f"waits for child order_flow {KIN[0]}, key 'o1' (flows.py:40) since 1 min"
+    assert told(history=history, children={KIN[0]: a_child(RunState.SUSPENDED, WAITS)}) == [
+        ("fine", f"{who}; it is suspended: waits for signal paid since 30 s (flows.py:9)")
+    ]
+    assert told(history=history) == [("fine", who)]
+
+
+def test_a_child_that_needs_somebody_makes_its_parent_need_somebody() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0])
+    children = {KIN[0]: a_child(RunState.PENDING, DUE, WAITS)}
+    [finding] = diagnose(
+        a_run(RunState.SUSPENDED),
+        events=history.events,
+        tasks=(),
+        workers=[a_worker()],
+        now=at(60),
+        children=children,
+    )
+    assert (finding.weight, finding.remedy) == (Weight.BLOCKED, "start one")
+    assert finding.text.endswith("it is pending: there is no live dispatcher (and 1 more)")
+
+
+def test_a_stuck_child_that_nobody_looked_into_gives_its_reason() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0])
+    [(weight, text)] = told(history=history, children={KIN[0]: a_child(RunState.STUCK, stuck_reason="drift")})
+    assert (weight, text.endswith("it is stuck: drift")) == ("blocked", True)
+
+
+def test_a_child_that_went_on_as_another_run_is_named_as_that_one_too() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0])
+    [(_, text)] = told(history=history, children={KIN[0]: a_child(RunState.RUNNING, number=3)})
+    assert text.endswith(f"it is running (as {KIN[3]})")
+
+
+def test_a_child_that_was_asked_to_cancel_is_told_so() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0]).add(EventType.CHILD_CANCEL_REQUESTED, 5, 1)
+    [(_, text)] = told(history=history, children={KIN[0]: a_child(RunState.RUNNING, WAITS)})
+    assert "(flows.py:40), which it has asked to cancel, since 1 min; it is running: waits for" in text
+
+
+def test_the_outcome_of_an_ended_child_travels() -> None:
+    history = History().child(1, "order_flow", 0, KIN[0])
+    [(weight, text)] = told(history=history, children={KIN[0]: a_child(RunState.FAILED)})
+    assert (weight, text.endswith("is failed; its outcome is on its way into the run")) == ("slow", True)
+
+
+def test_of_many_children_those_are_told_that_need_somebody_and_the_others_counted() -> None:
+    history = History()
+    for number, run in enumerate(KIN):
+        history.child(number + 1, "order_flow", 0, run)
+    children = {run: a_child(RunState.SUSPENDED, number=number) for number, run in enumerate(KIN)}
+    assert told(history=history, children=children) == [
+        ("fine", "waits for 20 children (order_flow): 20 suspended"),
+    ]
+    children[KIN[7]] = a_child(RunState.STUCK, number=7, stuck_reason="drift")
+    first, rest = told(history=history, children=children)
+    assert (first[0], KIN[7] in first[1]) == ("blocked", True)
+    assert rest == ("fine", "waits for 19 more children (order_flow): 19 suspended")
+    every = {run: a_child(RunState.STUCK, number=number) for number, run in enumerate(KIN)}
+    findings = told(history=history, children=every)
+    assert len(findings) == MOST_TOLD + 1
+    assert findings[-1] == ("fine", "waits for 15 more children (order_flow): 15 stuck")
+
+
+def test_numbers_of_things_agree_with_them() -> None:
+    assert [say_count(1, "child", "children"), say_count(1200, "child", "children")] == ["1 child", "1,200 children"]

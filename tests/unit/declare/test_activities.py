@@ -96,7 +96,7 @@ def test_the_key_function_sees_the_arguments_of_the_call_in_their_positions() ->
     seen: list[Any] = []
 
     def key(*args: Any, **kwargs: Any) -> str:
-        seen.append((args, kwargs))
+        seen.append((args, kwargs))  # continuum: allow[CT201] the test looks at it, the workflow does not
         return "k"
 
     turn_of(lambda: double.options(idempotency_key=key)(n=1, times=2))

@@ -11,8 +11,8 @@ from continuum.declare.activities import activity
 from continuum.declare.registry import REGISTRY
 from continuum.declare.workflows import workflow
 from continuum.errors import CodecError, DeclarationError, DuplicateName
-from continuum.model.runs import RunState
-from tests.support.first_turn import failure_of, first_turn
+from continuum.model.runs import ParentClose
+from tests.support.first_turn import first_turn
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -68,16 +68,14 @@ def test_input_that_cannot_be_recorded_is_named_by_its_path() -> None:
     assert caught.value.path == "input[1][1]"
 
 
-def test_a_workflow_called_in_a_workflow_is_refused_with_advice() -> None:
+def test_a_workflow_called_in_a_workflow_is_a_child() -> None:
     @workflow
     async def parent() -> None:
-        await order_flow(Order("o"), [])
+        await order_flow(Order("o"), ["a"], rush=True)
 
-    decision = first_turn(parent)
-    assert decision.state is RunState.FAILED
-    message = failure_of(decision).message
-    assert "start_child" in message
-    assert "plain async def" in message
+    [order] = first_turn(parent).children
+    assert (order.workflow, order.version, order.version_hash) == ("order_flow", 3, order_flow.hash)
+    assert order.close is ParentClose.CANCEL
 
 
 def test_the_function_of_another_workflow_can_be_part_of_this_one() -> None:
@@ -99,6 +97,10 @@ def test_the_function_of_another_workflow_can_be_part_of_this_one() -> None:
         ({"name": ""}, "name=''"),
         ({"retention": 3}, "retention=3"),
         ({"retention": timedelta(0)}, "retention="),
+        ({"snapshots": 0}, "snapshots=0 is not valid: write a whole number of events"),
+        ({"snapshots": -1}, "snapshots=-1"),
+        ({"snapshots": True}, "snapshots=True"),
+        ({"snapshots": 1.5}, "snapshots=1.5"),
     ],
 )
 def test_an_invalid_option_is_refused_at_declaration(options: dict[str, Any], words: str) -> None:
@@ -106,6 +108,21 @@ def test_an_invalid_option_is_refused_at_declaration(options: dict[str, Any], wo
 
         @workflow(**options)
         async def refused() -> None: ...
+
+
+@pytest.mark.parametrize("snapshots", [None, False, 1, 5_000])
+def test_a_workflow_keeps_its_own_threshold_of_snapshots(snapshots: Any) -> None:
+    @workflow(snapshots=snapshots, name=f"snapshots.{snapshots}")
+    async def flow() -> None: ...
+
+    assert flow.snapshots is snapshots
+
+
+def test_the_threshold_of_snapshots_is_no_part_of_the_code() -> None:
+    async def flow() -> None: ...
+
+    hashes = {workflow(snapshots=number, name=f"threshold.{number}")(flow).hash for number in (None, 1, 2)}
+    assert len(hashes) == 1
 
 
 def test_only_an_async_def_can_be_a_workflow() -> None:

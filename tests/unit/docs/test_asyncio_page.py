@@ -207,39 +207,39 @@ WORKS: dict[str, tuple[Any, list[int]]] = {
 }
 
 
-async def to_thread() -> None:
+async def to_thread() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.to_thread(print)
 
 
-async def executor() -> None:
+async def executor() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.get_running_loop().run_in_executor(None, print)
 
 
-async def connection() -> None:
+async def connection() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.open_connection("localhost", 1)
 
 
-async def server() -> None:
+async def server() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.start_server(print, "localhost", 0)
 
 
-async def process() -> None:
+async def process() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.create_subprocess_exec("true")
 
 
-async def shell() -> None:
+async def shell() -> None:  # continuum: allow[CT1] what the loop refuses
     await asyncio.create_subprocess_shell("true")
 
 
-async def operating_system_signal() -> None:
+async def operating_system_signal() -> None:  # continuum: allow[CT1] what the loop refuses
     asyncio.get_running_loop().add_signal_handler(2, print)
 
 
-async def descriptor() -> None:
+async def descriptor() -> None:  # continuum: allow[CT1] what the loop refuses
     asyncio.get_running_loop().add_reader(0, print)
 
 
-async def driving() -> None:
+async def driving() -> None:  # continuum: allow[CT1] what the loop refuses
     asyncio.get_running_loop().stop()
 
 
@@ -264,7 +264,7 @@ async def refused(which: int) -> str:
 async def nested() -> str:
     coroutine = asyncio.sleep(0)
     try:
-        asyncio.run(coroutine)
+        asyncio.run(coroutine)  # continuum: allow[CT116] what the loop refuses
     except RuntimeError as error:
         return str(error)
     finally:

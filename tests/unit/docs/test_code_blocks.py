@@ -128,7 +128,6 @@ def test_every_page_with_python_is_run_or_says_why() -> None:
     """A block that only looks like code goes stale; each page may have as many as are listed here."""
     shown_only = {
         "how_to/run_in_celery.md": 2,  # beat's settings, which need a beat; a Django project
-        "how_to/test_workflows.md": 1,  # a session fixture, for pytest
         "reference/effects.md": 1,  # a fragment of a workflow
     }
     found = {name_of(page): sum(info == "python" for info, _ in blocks(page)) for page in PAGES}

@@ -83,7 +83,7 @@ def test_the_map_leads_to_every_page() -> None:
 # -- what is generated ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["configuration.md", "cli.md"])
+@pytest.mark.parametrize("page", ["configuration.md", "cli.md", "determinism.md"])
 def test_the_generated_reference_is_current(page: str) -> None:
     made = {path.name: make for path, make in generator().PAGES.items()}
     assert read(f"reference/{page}") == made[page](), "run `python docs/generate.py`"

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from continuum.errors import CodecError
 from continuum.model import codec
 from continuum.model.codec import (
     codec_for,
@@ -204,6 +205,15 @@ def test_plain_json_of_a_caller_without_hints_is_converted():
 def test_json_that_does_not_fit_is_delivered_as_it_is():
     assert codec_for(Item).decode('{"other":1}') == {"other": 1}
     assert codec_for(int).decode('"x"') == "x"
+
+
+def test_only_a_payload_that_names_its_class_is_unreadable_once_the_class_has_changed():
+    """What `docs/how_to/investigate_a_run.md` says of stuck runs."""
+    changed = '{"sku":"a"}'  # as an Item without a price was recorded
+    assert codec_for(Item).decode(changed) == {"sku": "a"}
+    name = f"{Item.__module__}:{Item.__qualname__}"
+    with pytest.raises(CodecError, match="no 'price'"):
+        codec_for(Any).decode(f'{{"$class":["{name}",{changed}]}}')
 
 
 def test_tagged_and_plain_payloads_are_both_read():

@@ -46,18 +46,18 @@ def test_the_input_arrives_as_it_was_given():
     assert lab.result == [(1, 2), {"x": 1}, 3]
 
 
-def test_an_input_the_function_does_not_take_fails_the_run():
-    async def flow(a):
-        return a
-
-    assert Lab(flow, 1, 2).begin().failure.type_name == "TypeError"
+async def takes_one(a):
+    return a
 
 
-def test_a_function_that_is_no_coroutine_function_fails_the_run():
-    def flow():
-        return 5
-
-    assert Lab(flow).begin().failure.type_name == "TypeError"
+@pytest.mark.parametrize(("flow", "why"), [(takes_one, "takes 1 positional argument but 2"), (max, "coroutine")])
+def test_an_input_the_function_does_not_take_stops_the_run_until_a_deploy(flow, why):
+    execution = Execution(entry=entry_of(flow), run=RUN)
+    execution.replay([started(1, 2)])
+    with pytest.raises(CodecError, match=f"arguments the run was started with: .*{why}") as refused:
+        execution.deliver(Event(0, EventType.RUN_BEGAN, None, None, None, BEGAN_AT))
+    assert refused.value.path == "input"
+    execution.evict()
 
 
 @pytest.mark.parametrize("error", [CodecError("broken", path="input"), ValueError("broken")])

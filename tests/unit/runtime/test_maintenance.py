@@ -30,24 +30,29 @@ class Upkeep:
         self.asked.append("mail")
         return 1
 
+    def discard_ended(self, *, limit: int) -> int:
+        self.asked.append("snapshots")
+        return limit if self.asked.count("snapshots") % 3 else 0
+
 
 def make(error: Exception | None = None) -> tuple[Maintenance, Upkeep]:
     upkeep = Upkeep(error)
-    journal: Any = type("Journal", (), {"upkeep": upkeep})()
+    journal: Any = type("Journal", (), {"upkeep": upkeep, "snapshots": upkeep})()
     return Maintenance(journal=journal, months_ahead=1), upkeep
 
 
-EVERYTHING = ["partitions", "misplaced", "mail"]
+# Snapshots until there are no more.
+EVERYTHING = ["partitions", "misplaced", "mail", "snapshots", "snapshots", "snapshots"]
 
 
-def test_a_round_does_all_three_and_says_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_round_does_all_four_and_says_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
     service, upkeep = make()
     with caplog.at_level(logging.INFO):
         assert service.run_once() == 600
     assert upkeep.asked == EVERYTHING
     assert "month 0" in caplog.text
     assert "2 events" in caplog.text
-    assert "1 messages" in caplog.text
+    assert "1 message came" in caplog.text
 
 
 def test_a_missing_right_is_told_once_in_one_line_and_keeps_nothing_from_being_done(

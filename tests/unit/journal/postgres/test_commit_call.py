@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,15 +10,22 @@ import pytest
 from continuum.errors import JournalError
 from continuum.journal.postgres import commit as module
 from continuum.journal.postgres.commit import MAX_RUNS, commit_call
-from continuum.journal.postgres.commit_texts import COMMIT, COMMIT_DOOMED, COMMIT_MAIL, COMMIT_SINGLE, COMMIT_STEP
+from continuum.journal.postgres.commit_texts import (
+    COMMIT,
+    COMMIT_DOOMED,
+    COMMIT_FAMILY,
+    COMMIT_MAIL,
+    COMMIT_SINGLE,
+    COMMIT_STEP,
+)
 from continuum.journal.postgres.names import Statement
 from continuum.journal.postgres.payloads import Payloads
 from continuum.journal.requests import CommitRequest
-from continuum.model.decisions import Commit, Decision
+from continuum.model.decisions import Cascade, ChildOrder, Commit, Decision, Letter, Report, Successor
 from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, new_run_id, new_worker_id
 from continuum.model.policies import ActivityPolicy
-from continuum.model.runs import RunState
+from continuum.model.runs import ParentClose, RunState
 from continuum.model.tasks import TaskOrder
 
 WORKER = new_worker_id()
@@ -65,7 +73,7 @@ def parameters(statement: Statement) -> int:
     return max(int(number) for number in re.findall(r"\$(\d+)::", statement.sql))
 
 
-TEXTS = (COMMIT, COMMIT_MAIL, COMMIT_DOOMED, COMMIT_SINGLE, COMMIT_STEP)
+TEXTS = (COMMIT, COMMIT_MAIL, COMMIT_DOOMED, COMMIT_FAMILY, COMMIT_SINGLE, COMMIT_STEP)
 
 
 def test_an_ordinary_step_of_one_run_calls_the_shortest_text() -> None:
@@ -99,6 +107,41 @@ def test_a_cancelled_task_calls_the_longest_text(count: int) -> None:
 
 def test_one_run_that_wrote_much_travels_in_columns() -> None:
     assert text_of(commit(events=1_000)) == "commit"
+
+
+OTHER = new_run_id(2_000_000)
+CHILD = ChildOrder(OTHER, 1, "child", 3, "hash", "{}", ParentClose.TERMINATE)
+LETTER = Letter(ChainId(OTHER), EventType.SIGNAL_RECEIVED, "go", "1")
+REPORT = Report(OTHER, 1, EventType.CHILD_COMPLETED, "1")
+
+
+def reaching(**reach: Any) -> Commit:
+    one = commit()
+    return msgspec.structs.replace(one, decision=msgspec.structs.replace(one.decision, **reach))
+
+
+@pytest.mark.parametrize(
+    "far",
+    [
+        reaching(children=[CHILD]),
+        reaching(letters=[LETTER]),
+        reaching(cascade=Cascade.CANCEL),
+        reaching(cascade=Cascade.CLOSE),
+        reaching(attributes="{}"),
+        reaching(state=RunState.CONTINUED, successor=Successor(OTHER, "{}")),
+        msgspec.structs.replace(commit(state=RunState.COMPLETED), report=REPORT),
+    ],
+)
+def test_a_run_that_reaches_out_calls_the_text_for_families_with_whoever_is_beside_it(far: Commit) -> None:
+    assert text_of(far) == "commit_family"
+    assert text_of(commit(), far, commit(cancelled=[7], consumed=(7,))) == "commit_family"
+
+
+def test_a_letter_to_a_child_of_the_same_decision_is_marked_as_such() -> None:
+    """Nobody can see the child's row yet: whether its chain has ended cannot be asked."""
+    stranger, newborn = called(reaching(letters=[LETTER])), called(reaching(children=[CHILD], letters=[LETTER]))
+    assert "'{1,0,-1}'" in stranger  # place, what, no command
+    assert "'{1,1,-1}'" in newborn
 
 
 @pytest.mark.parametrize("state", [RunState.SUSPENDED, RunState.COMPLETED])

@@ -107,3 +107,66 @@ def test_outside_of_workflows_it_says_so(call):
 
     with pytest.raises(NotInWorkflow):
         asyncio.run(host())
+
+
+@pytest.mark.parametrize("how", ["argument", "message", "format and repr", "error", "effect"])
+def test_a_line_that_cannot_be_written_makes_no_difference_between_live_and_replay(how):
+    class Bad(Exception):
+        def __str__(self):
+            if how == "effect":
+                act("asked for by a text")
+            raise AttributeError("no text")
+
+        __repr__ = __str__
+
+    async def flow():
+        try:
+            match how:
+                case "argument":
+                    log.info("a %s", Bad())
+                case "format and repr":
+                    log.info("a %d", Bad())
+                case "error":
+                    log.info("a", exc_info=Bad())
+                case _:
+                    log.info(Bad())
+        except AttributeError:
+            await act("handler")
+        await act("a")
+
+    lab = Lab(flow).run()
+    assert len(lab.logs) == 1
+    assert [name for _, name, _ in lab.commands] == ["a"]
+    lab.replays()
+
+
+def test_fields_that_are_none_are_refused_live_and_on_replay():
+    async def flow():
+        try:
+            log.info("a", extra=5)
+        except TypeError:
+            await act("handler")
+
+    lab = Lab(flow).run()
+    assert [name for _, name, _ in lab.commands] == ["handler"]
+    lab.replays()
+
+
+def test_an_error_without_a_text_is_reported_all_the_same():
+    class Bad(Exception):
+        def __str__(self):
+            raise KeyError("no text")
+
+    async def flow():
+        async def fail():
+            raise Bad
+
+        task = asyncio.create_task(fail(), name="lost")
+        await act("a")
+        del task
+
+    lab = Lab(flow).run()
+    assert lines(lab) == [
+        (logging.ERROR, "task 'lost' failed and nobody was awaiting it: Bad: <its text raised KeyError>")
+    ]
+    lab.replays()

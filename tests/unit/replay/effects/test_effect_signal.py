@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from continuum.errors import NotInWorkflow
-from continuum.model.codec import decode
+from continuum.errors import CodecError, NotInWorkflow, ReplayDriftError
+from continuum.model.codec import decode, encode
 from continuum.model.events import EventType
-from continuum.replay.effects.signal import wait_signal, wait_until
+from continuum.model.questions import read_answer, write_question
+from continuum.replay.effects.signal import receive_request, wait_signal, wait_until
 from continuum.replay.effects.timer import sleep
 from tests.replay.lab import Lab, act
 
@@ -315,3 +316,117 @@ def test_wait_until_takes_a_function():
 def test_outside_of_workflows_they_say_so_at_the_call(effect):
     with pytest.raises(NotInWorkflow):
         effect()
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+def receive():
+    return receive_request("ask", decode=decode, encode=encode)
+
+
+def ask(lab: Lab, question: str, value: object) -> None:
+    lab.deliver(EventType.SIGNAL_RECEIVED, None, "ask", write_question(question, encode(value)))
+
+
+def test_an_answer_is_a_command_that_names_its_question():
+    async def flow():
+        for _ in range(2):
+            request = await receive()
+            request.answer((request.value, request.asked))
+
+    lab = Lab(flow).begin()
+    ask(lab, "q1", "tea")
+    ask(lab, "q2", {"$x": 1})
+    answers = [event for event in lab.history if event.type == EventType.SIGNAL_ANSWERED]
+    assert [(event.command, event.name) for event in answers] == [(1, "ask"), (3, "ask")]
+    replies = [
+        decode(read_answer(event.payload, question)) for event, question in zip(answers, ("q1", "q2"), strict=True)
+    ]
+    assert replies == [("tea", True), ({"$x": 1}, True)]
+    assert read_answer(answers[0].payload, "q2") is None
+    lab.replays()
+
+
+def test_whoever_only_waits_gets_the_value_of_a_question():
+    async def flow():
+        return [await wait_signal("ask"), await wait_signal("ask")]
+
+    lab = Lab(flow).begin()
+    ask(lab, "q", {"a": (1,)})
+    lab.signal("ask", "told")
+    assert lab.result == [{"a": (1,)}, "told"]
+    lab.replays()
+
+
+def test_what_was_only_told_is_answered_without_a_trace():
+    async def flow():
+        request = await receive()
+        request.answer("nobody hears")
+        return [request.value, request.asked, request.answered]
+
+    lab = Lab(flow).begin()
+    lab.signal("ask", 1)
+    assert lab.result == [1, False, True]
+    assert EventType.SIGNAL_ANSWERED not in [event.type for event in lab.history]
+    lab.replays()
+
+
+def test_a_request_is_answered_once():
+    async def flow():
+        request = await receive()
+        with pytest.raises(CodecError):
+            request.answer(object())
+        assert not request.answered
+        request.answer(1)
+        with pytest.raises(RuntimeError, match="has been answered"):
+            request.answer(1)
+
+    lab = Lab(flow).begin()
+    ask(lab, "q", None)
+    assert [event.type for event in lab.history].count(EventType.SIGNAL_ANSWERED) == 1
+    assert lab.result is None
+    lab.replays()
+
+
+def test_another_answer_than_the_recorded_one_is_drift():
+    price = [1]
+
+    async def flow():
+        request = await receive()
+        request.answer(price[0])
+        await wait_signal("end")
+
+    lab = Lab(flow).begin()
+    ask(lab, "q", None)
+    lab.close()
+    price[0] = 2
+    with pytest.raises(ReplayDriftError, match="an answer to signal 'ask' with"):
+        Lab(flow, history=lab.history)
+
+
+def test_a_question_can_be_waited_for_in_time_only():
+    async def flow():
+        try:
+            await receive_request("ask", 5, decode=decode, encode=encode)
+        except TimeoutError:
+            return "late"
+
+    lab = Lab(flow).begin()
+    lab.fire()
+    assert lab.result == "late"
+    lab.replays()
+
+
+@pytest.mark.parametrize("payload", ['{"$ask":5}', '{"$ask":["q"]}', '{"$ask":["q",1,2]}'])
+def test_what_only_looks_like_a_question_cannot_be_decoded(payload):
+    async def flow():
+        with pytest.raises(CodecError, match="signal 'q'"):
+            await wait_signal("q")
+        return await wait_signal("q")
+
+    lab = Lab(flow).begin()
+    lab.deliver(EventType.SIGNAL_RECEIVED, None, "q", payload)
+    lab.signal("q", "next")
+    assert lab.result == "next"
+    lab.replays()
