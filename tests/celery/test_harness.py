@@ -15,6 +15,8 @@ from tests.support.eventually import eventually
 
 def publish(url: str, queue: str, count: int) -> Celery:
     app = Celery("harness", broker=url)
+    # Without confirms RabbitMQ may still have them in a mailbox when it is told to stop, and drop them.
+    app.conf.broker_transport_options = {"confirm_publish": True} if url.startswith("amqp") else {}
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:
         for number in range(count):
             app.send_task("shop.add", (number, 1), queue=queue, producer=producer, ignore_result=True)
