@@ -152,3 +152,8 @@ class Commit(msgspec.Struct, frozen=True):
     report: Report | None = None
     successor_version: tuple[int, str] | None = None
     woke: bool = False
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it asks for anything beyond the run's own row, events, tasks and mail."""
+        return self.report is not None or self.decision.reaches_out

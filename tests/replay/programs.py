@@ -253,6 +253,14 @@ def live(seed: int, *, most: int = 250, families: bool = False) -> tuple[Lab, li
     return lab, trace
 
 
+def recorded(seed: int, *, families: bool = False) -> tuple[Lab, list[Any]]:
+    """Run the program of this seed; return the lab, closed, and the trace until then: closing goes on with the code."""
+    lab, trace = live(seed, families=families)
+    trace = list(trace)
+    lab.close()
+    return lab, trace
+
+
 def again(seed: int, history: list[Event], *, inline: bool, families: bool = False) -> tuple[list[Any], list[Any], Any]:
     """Replay; return the trace, what the run would add to its history, and how it stands."""
     trace: list[Any] = []

@@ -6,23 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from continuum.model.events import EventType
-from tests.replay.programs import again, continued, live
+from tests.replay.programs import again, continued, live, recorded
 
 seeds = st.integers(0, 2**32)
 often = settings(max_examples=120, deadline=None)
 
 
-def recorded(seed):
-    lab, trace = live(seed, families=True)
-    trace = list(trace)
-    lab.close()
-    return lab, trace
-
-
 @often
 @given(seeds)
 def test_a_program_with_children_replays_as_it_was_recorded(seed):
-    lab, trace = recorded(seed)
+    lab, trace = recorded(seed, families=True)
     last = lab.decisions[-1]
     for inline in (True, False):
         assert again(seed, lab.history, inline=inline, families=True) == (trace, [], (last.state, last.wake_at))
@@ -31,7 +24,7 @@ def test_a_program_with_children_replays_as_it_was_recorded(seed):
 @settings(max_examples=40, deadline=None)
 @given(seeds)
 def test_every_prefix_with_children_replays_to_the_decision_it_ended_with(seed):
-    lab, trace = recorded(seed)
+    lab, trace = recorded(seed, families=True)
     for cut, decision in zip(lab.cuts(), lab.decisions, strict=True):
         replayed, fresh, standing = again(seed, lab.history[:cut], inline=True, families=True)
         assert fresh == []
@@ -42,7 +35,7 @@ def test_every_prefix_with_children_replays_to_the_decision_it_ended_with(seed):
 @often
 @given(seeds)
 def test_a_replayed_run_with_children_goes_on_as_the_one_that_stayed_in_memory(seed):
-    lab, trace = recorded(seed)
+    lab, trace = recorded(seed, families=True)
     dice = chance.Random(seed)
     for cut in [1, *dice.sample(lab.cuts(), min(3, len(lab.cuts())))]:
         for inline in (True, False):
@@ -52,7 +45,7 @@ def test_a_replayed_run_with_children_goes_on_as_the_one_that_stayed_in_memory(s
 @often
 @given(seeds)
 def test_what_a_run_asks_of_its_children_is_asked_once(seed):
-    lab, _ = recorded(seed)
+    lab, _ = recorded(seed, families=True)
     commands = [e.command for e in lab.history if e.type == EventType.CHILD_STARTED]
     orders = [order for decision in lab.decisions for order in decision.children]
     letters = [letter for decision in lab.decisions for letter in decision.letters]

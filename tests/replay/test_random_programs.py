@@ -7,17 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.replay.lab import commands_of
-from tests.replay.programs import again, continued, live
+from tests.replay.programs import again, continued, recorded
 
 seeds = st.integers(0, 2**32)
 often = settings(max_examples=150, deadline=None)
-
-
-def recorded(seed):
-    lab, trace = live(seed)
-    trace = list(trace)
-    lab.close()
-    return lab, trace
 
 
 @often

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from continuum.errors import JournalError
-from continuum.journal.postgres.commit_family import Family, family_flags, reaches_out
+from continuum.journal.postgres.commit_family import Family, family_flags
 from continuum.journal.postgres.commit_texts import (
     COMMIT,
     COMMIT_DOOMED,
@@ -62,7 +62,7 @@ def commit_call(request: CommitRequest, payloads: Payloads) -> str:
     commits = request.commits
     if len(commits) > MAX_RUNS:
         raise ValueError(f"{len(commits)} runs in one commit are more than {MAX_RUNS}: send several")
-    family = Family() if any(map(reaches_out, commits)) else None
+    family = Family() if any(commit.reaches_out for commit in commits) else None
     if len(commits) == 1 and family is None and _is_plain(commits[0]):
         call = _single_call(request, payloads)
     else:

@@ -17,12 +17,7 @@ from continuum.journal.postgres.wide import NONE
 from continuum.model.decisions import Cascade, ChildOrder, Commit
 from continuum.model.failures import closed_with
 
-__all__ = ["Family", "family_flags", "reaches_out"]
-
-
-def reaches_out(commit: Commit) -> bool:
-    """Whether a commit asks for anything beyond the run's own row, events, tasks and mail."""
-    return commit.report is not None or commit.decision.reaches_out
+__all__ = ["Family", "family_flags"]
 
 
 def family_flags(commit: Commit) -> int:

@@ -123,6 +123,8 @@ class Desk:
     @property
     def next_at(self) -> float:
         """Monotonic time from which there is something to ask, though nobody wishes it."""
+        if not self._put_off:  # asked for in every pass, and hardly ever is there any
+            return min(self.look_at, self._claim_at)
         put_off = [at for run_id, (at, _) in self._put_off.items() if run_id in self.regrants]
         return min(self.look_at, self._claim_at, *put_off)
 

@@ -260,7 +260,7 @@ class Settlement:
         elif commit.seen + len(decision.events) >= slot.fold_at:
             slot.fold(commit.seen + len(decision.events))
             self.growth.grew(slot.run_id)
-        if commit.report is not None or decision.reaches_out:
+        if commit.reaches_out:
             self._reached_out(commit)
         if ended:
             return

@@ -2,47 +2,20 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from continuum import Continuum, RunState
 from continuum.cli import COMMANDS, main, release
 from continuum.cli.dispatcher import main as dispatcher_main
 from continuum.cli.shell import EXIT_CODES, ExitCode
 from continuum.errors import ContinuumError
-from continuum.journal.memory.journal import MemoryJournal
 from tests.integration.client import flows
 from tests.support.eventually import eventually
-from tests.unit.cli.shop import URL, continuum
-
-APP = "tests.unit.cli.shop"
-NOBODY = "0190a6f0-0000-7000-8000-000000000001"
-
-
-@pytest.fixture
-def shop() -> Iterator[Continuum]:
-    """Yield an instance of the test's own on the app's store, empty; the commands open and close the app's."""
-    MemoryJournal.forget(URL.removeprefix("memory://"))
-    with Continuum(URL, concurrency=2) as instance:
-        yield instance
-    continuum.close()
-
-
-def cli(*arguments: str, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(main, ["-A", APP, *arguments], input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def document(*arguments: str) -> Any:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+from tests.unit.cli.calling import APP, NOBODY, cli, document
 
 
 def test_version_and_help_say_what_they_should() -> None:

@@ -1,25 +1,20 @@
 """``runs --where``, ``tree``, ``progress``, ``set-attributes``, and endings with ``--cascade``: words, JSON, codes."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from continuum import Continuum, publish, start_child, wait_signal, workflow
-from continuum.cli import main
 from continuum.cli.conditions import parse_conditions
 from continuum.cli.shell import ExitCode
 from continuum.errors import SearchError
-from continuum.journal.memory.journal import MemoryJournal
 from continuum.model.search import parse_query
 from tests.integration.client import flows
 from tests.support.eventually import eventually
-from tests.unit.cli.shop import URL, continuum
+from tests.unit.cli.calling import NOBODY, cli, document
+from tests.unit.cli.shop import URL
 
-APP = "tests.unit.cli.shop"
-NOBODY = "0190a6f0-0000-7000-8000-000000000001"
 WAIT = 20.0
 
 
@@ -29,28 +24,6 @@ async def parent(children: int) -> None:
         start_child(parent, 0, on_parent_close="abandon")
     publish("[b]step[/b]", {"done": children})
     await wait_signal("never")
-
-
-@pytest.fixture
-def shop() -> Iterator[Continuum]:
-    """Yield an instance of the test's own on the app's store, empty."""
-    MemoryJournal.forget(URL.removeprefix("memory://"))
-    with Continuum(URL, concurrency=2) as instance:
-        yield instance
-    continuum.close()
-
-
-def cli(*arguments: str, stdin: str | None = None) -> Result:
-    result = CliRunner().invoke(main, ["-A", APP, *arguments], input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def document(*arguments: str) -> Any:
-    result = cli(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 def found(*arguments: str) -> list[str]:

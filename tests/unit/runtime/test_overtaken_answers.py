@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 
-from continuum.config import Settings
 from continuum.journal.requests import CommitReply, InspectReply
 from continuum.model.decisions import Commit, Decision
 from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.leases import GrantState
 from continuum.model.runs import RunState
-from continuum.runtime.lease import Lease
 from continuum.runtime.turns.batches import Batches
-from continuum.runtime.turns.desk import Desk
-from continuum.runtime.turns.outlets import Outlets
-from continuum.runtime.turns.settlement import Settlement
-from continuum.runtime.turns.slots import Slot, SlotTable
+from continuum.runtime.turns.slots import Slot
+from tests.support.settling import Settling
 
 RUN = RunId("018f0000-0000-7000-8000-000000000001")
 
@@ -35,22 +31,11 @@ class Line:
         self.idle, self.slots, self.commits = False, slots, request.commits
 
 
-class Stage:
+class Stage(Settling):
     """Two commit lines, and a run that is held."""
 
     def __init__(self) -> None:
-        clock: Any = SimpleNamespace(now_us=lambda: 0)
-        outlets = Outlets(executor="local", pool=None, find_outlet=lambda _: None, clock=clock, deadline=timedelta(1))
-        self.lease = Lease(timedelta(seconds=30))
-        self.table = SlotTable()
-        self.desk = Desk(workflows=(("flow", 1),), queues=(), executors=lambda: (), poll=timedelta(hours=1))
-        self.settlement = Settlement(
-            table=self.table,
-            desk=self.desk,
-            outlets=outlets,
-            lease=self.lease,
-            settings=Settings(stuck_backoff=timedelta(seconds=1)),
-        )
+        super().__init__()
         self.batches = Batches(
             selector=SimpleNamespace(),  # type: ignore[arg-type]
             journal=SimpleNamespace(open_line=None),  # type: ignore[arg-type]
@@ -63,20 +48,7 @@ class Stage:
         )
         self.lines = [Line(), Line()]
         self.batches.wires = self.lines  # type: ignore[assignment]
-        execution: Any = SimpleNamespace(ended=False, evict=lambda: None, earliest_timer=None)
-        self.slot = Slot(
-            run_id=RUN,
-            chain_id=ChainId(RUN),
-            workflow="flow",
-            parent=None,
-            token=1,
-            execution=execution,
-            row_wake=None,
-            retention_us=None,
-            adopt=None,
-            last_at=0,
-        )
-        self.table.add(self.slot)
+        self.slot = self.hold(RUN)
 
     def fly(self, seen: int) -> Commit:
         """Take a decision of one event on a history of so many."""

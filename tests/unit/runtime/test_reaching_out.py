@@ -1,61 +1,27 @@
 """What the turns thread does once a commit is acknowledged that reaches beyond its own run."""
 
-from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from continuum.config import Settings
 from continuum.journal.requests import ClaimRequest, CommitReply, MailRequest, Request
 from continuum.model.decisions import Cascade, ChildOrder, Commit, Decision, Letter, Report, Successor
 from continuum.model.events import Event, EventType
 from continuum.model.ids import ChainId, RunId, WorkerId
 from continuum.model.runs import ENDED, ParentClose, RunState
-from continuum.runtime.lease import Lease
 from continuum.runtime.turns.batches import _size
-from continuum.runtime.turns.desk import Desk
-from continuum.runtime.turns.outlets import Outlets
-from continuum.runtime.turns.settlement import Settlement
-from continuum.runtime.turns.slots import Slot, SlotTable
+from continuum.runtime.turns.slots import Slot
+from tests.support.settling import Settling
 
 WORKER = WorkerId("w")
 
 
-class Stage:
-    """A settlement with its table and its desk, on which nothing is wanted yet."""
+class Stage(Settling):
+    """A settlement on whose desk nothing is wanted yet."""
 
     def __init__(self) -> None:
-        clock: Any = SimpleNamespace(now_us=lambda: 0)
-        outlets = Outlets(executor="local", pool=None, find_outlet=lambda _: None, clock=clock, deadline=timedelta(1))
-        self.table = SlotTable()
-        self.desk = Desk(workflows=(("flow", 1),), queues=(), executors=lambda: (), poll=timedelta(hours=1))
-        self.settlement = Settlement(
-            table=self.table,
-            desk=self.desk,
-            outlets=outlets,
-            lease=Lease(timedelta(seconds=30)),
-            settings=Settings(stuck_backoff=timedelta(seconds=1)),
-        )
+        super().__init__()
         self.asked()
-
-    def hold(self, run_id: str, chain_id: str | None = None) -> Slot:
-        """Take in a run."""
-        execution: Any = SimpleNamespace(ended=False, evict=lambda: None, earliest_timer=None)
-        slot = Slot(
-            run_id=RunId(run_id),
-            chain_id=ChainId(chain_id or run_id),
-            workflow="flow",
-            parent=None,
-            token=1,
-            execution=execution,
-            row_wake=None,
-            retention_us=None,
-            adopt=None,
-            last_at=0,
-        )
-        self.table.add(slot)
-        return slot
 
     def commit(
         self, slot: Slot, state: RunState = RunState.SUSPENDED, *, report: Report | None = None, **reach: Any
